@@ -16,9 +16,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "memsched/memsched.h"
 #include "system/instance-entry.h"
 
 #define INSTANCE_FILE "libqemu-system-x86_64.so"
+
+/* A reference, or the linker would drop the library as not needed. */
+__attribute__((used))
+static const char *(*const scheduler_loaded)(void) = memsched_version;
 
 static char *instance_path(void)
 {

@@ -45,8 +45,12 @@ def environment():
     return env
 
 
-def configure_own(meson, options, werror=True):
-    if (OWN_BUILD / 'build.ninja').is_file():
+def configure_own(meson, options):
+    """Our own build, anew where its options have changed."""
+    stamp = OWN_BUILD / 'arguments.txt'
+    text = ''.join(o + '\n' for o in options)
+    if (OWN_BUILD / 'build.ninja').is_file() and stamp.is_file() and \
+       stamp.read_text() == text:
         return
     shutil.rmtree(OWN_BUILD, ignore_errors=True)
     # Meson looks for ccache itself.
@@ -54,6 +58,7 @@ def configure_own(meson, options, werror=True):
                [sys.executable, meson, 'setup', *options, OWN_BUILD, TOP],
                'configure-own.log', 'see the end of the log above.',
                env=environment())
+    write_if_changed(stamp, text)
 
 
 def qemu_arguments(extra):
