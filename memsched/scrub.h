@@ -1,0 +1,44 @@
+/*
+ * Clearing pages, and the thread that does it ahead of demand
+ *
+ * The thread calls ms_pool_work() in small pieces, behind ordinary threads of
+ * the host (nice), within a budget of bytes a second, and stops within one
+ * piece (2 MiB, about 0.2 ms).
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef MEMSCHED_SCRUB_H
+#define MEMSCHED_SCRUB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "pool.h"
+#include "sys.h"
+
+/*
+ * Clear whole pages.  On return the stores are visible to every CPU before
+ * any later store of this thread (store fence): only then may a page be
+ * called clean.
+ */
+void ms_clear_pages(void *address, uint64_t pages);
+
+/* True if all bytes are zero. */
+bool ms_pages_are_zero(const void *address, uint64_t pages);
+
+/* True if both ranges hold the same bytes. */
+bool ms_pages_equal(const void *a, const void *b, uint64_t pages);
+
+typedef struct MsScrub MsScrub;
+
+/*
+ * Start the thread.  @max_bytes_per_s: 0 for no limit.  -EAGAIN, -ENOMEM.
+ * The pool outlives it.
+ */
+int ms_scrub_start(const MsSys *sys, MsPool *pool, uint64_t max_bytes_per_s,
+                   MsScrub **ret_scrub);
+
+/* End and join the thread; NULL is fine. */
+void ms_scrub_stop(MsScrub *scrub);
+
+#endif /* MEMSCHED_SCRUB_H */

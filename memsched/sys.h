@@ -1,0 +1,67 @@
+/*
+ * One table for every call to the operating system, and for the clock
+ *
+ * Everything in memsched/ that enters the kernel does so through an MsSys, so
+ * that a test can put a fake in its place, and make each call fail in each
+ * way.  Objects keep the pointer that they were made with; there is no global
+ * one.
+ *
+ * All members return 0 or a positive number, or a negative errno: no errno
+ * variable.  Each gets the table itself first, so that a fake can embed it.
+ *
+ * Threads: all members of the real table may be called from any thread.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef MEMSCHED_SYS_H
+#define MEMSCHED_SYS_H
+
+#include <poll.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+typedef struct MsSys MsSys;
+
+struct MsSys {
+    /* Memory.  mmap: the address through @ret_address on success only. */
+    int (*mmap)(const MsSys *sys, void *hint, size_t bytes, int prot,
+                int flags, void **ret_address);
+    int (*munmap)(const MsSys *sys, void *address, size_t bytes);
+    int (*madvise)(const MsSys *sys, void *address, size_t bytes, int advice);
+
+    /* File descriptors. */
+    int (*open)(const MsSys *sys, const char *path, int flags);
+    int (*close)(const MsSys *sys, int fd);
+    ssize_t (*read)(const MsSys *sys, int fd, void *buf, size_t bytes);
+    ssize_t (*pread)(const MsSys *sys, int fd, void *buf, size_t bytes,
+                     uint64_t offset);
+    ssize_t (*write)(const MsSys *sys, int fd, const void *buf, size_t bytes);
+    int (*ioctl)(const MsSys *sys, int fd, unsigned long request, void *arg);
+    int (*poll)(const MsSys *sys, struct pollfd *fds, unsigned count,
+                int timeout_ms);
+    int (*eventfd)(const MsSys *sys, unsigned initial, int flags);
+    int (*userfaultfd)(const MsSys *sys, int flags);
+
+    /* The clock: CLOCK_MONOTONIC, never 0. */
+    uint64_t (*now_ns)(const MsSys *sys);
+    /* Wait; only for throttling, never to synchronise. */
+    void (*sleep_ns)(const MsSys *sys, uint64_t duration_ns);
+
+    /* Name the calling thread (15 characters are kept). */
+    void (*name_thread)(const MsSys *sys, const char *name);
+    /* Run the calling thread behind ordinary ones (nice 10); best effort. */
+    int (*background)(const MsSys *sys);
+};
+
+/* The real one: immutable, shared by all threads. */
+const MsSys *ms_sys_real(void);
+
+/*
+ * The whole text of a small file (/proc, /sys), NUL-terminated, cut at
+ * @size - 1.  Its length, or -errno.
+ */
+ssize_t ms_sys_read_file(const MsSys *sys, const char *path, char *buf,
+                         size_t size);
+
+#endif /* MEMSCHED_SYS_H */
