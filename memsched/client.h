@@ -1,0 +1,125 @@
+/*
+ * One guest, as the scheduler sees it
+ *
+ * Locks.  client->lock (rank leaf: nothing is taken under it) guards the
+ * region list, the map, the callbacks and what the guest says of itself.
+ * The account is the ledger's: MemSched.ledger_lock.  Atomics are for reading
+ * without a lock.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef MEMSCHED_CLIENT_H
+#define MEMSCHED_CLIENT_H
+
+#include "memsched/memsched.h"
+#include "ledger.h"
+#include "lock.h"
+#include "stats.h"
+#include "uffd.h"
+
+typedef struct MsGpaMap MsGpaMap;
+
+/* A touch that the grant rule refused; its thread sleeps in the kernel. */
+typedef struct MsWaiter {
+    MemSchedRegion *region;     /* a reference */
+    uint64_t page;
+    uint64_t since_ns;
+    bool device;                /* not a vCPU's thread */
+} MsWaiter;
+
+struct MemSchedClient {
+    MemSched *ms;
+    char id[MEMSCHED_ID_MAX];
+    MsUffd uffd;
+    MsAccount account;          /* ledger_lock */
+    _Atomic unsigned refs;      /* fault threads and list walkers */
+
+    MsLock lock;
+    MsCond cond;                /* callbacks == 0, captures == 0 */
+
+    /* client->lock: */
+    MemSchedRegion **regions;
+    size_t regions_count;
+    MsGpaMap *map;
+    unsigned captures;          /* capture operations in flight */
+    unsigned inhibited;         /* counted */
+    bool running;
+    unsigned shares;
+    uint64_t min_bytes, max_bytes;      /* as given; max 0: all RAM */
+    uint64_t stats[MEMSCHED_STATS];
+    uint64_t stats_ns;          /* 0: never */
+    uint64_t balloon_actual_bytes;
+    uint64_t balloon_actual_ns; /* when it last changed */
+    uint64_t balloon_manual_bytes;
+    bool balloon_manual;        /* an operator has set a size by `balloon` */
+    uint64_t oom_deflates;
+    uint64_t oom_deflate_ns;    /* the last one; 0: never */
+    uint64_t refused_pages;
+
+    /* Callbacks: entered by ms_client_ops_enter(). */
+    MemSchedClientOps ops;
+    void *ops_opaque;
+    bool attached;
+    unsigned callbacks;         /* callbacks that run now */
+
+    /* fault queue, client->lock */
+    MsWaiter *waiters;
+    size_t waiters_count, waiters_size;
+    _Atomic uint64_t waiting_since_ns;  /* oldest waiter; 0: nobody waits */
+
+    /* Written by the scheduler's thread (sched.c), read by queries. */
+    _Atomic uint64_t balloon_target_bytes;
+    _Atomic uint64_t target_bytes, entitlement_bytes;
+    _Atomic uint64_t active_bytes, idle_bytes;
+    _Atomic uint64_t responsiveness_bytes_per_s;
+    _Atomic unsigned condition;         /* MemSchedCondition */
+    _Atomic unsigned pressure;
+    _Atomic bool stalled, unresponsive;
+    _Atomic bool unmet_request;         /* asked to inflate, has not yet: its
+                                           touches may use the allowance */
+    void *sched;                        /* sched.c's own record */
+
+    _Atomic uint64_t ram_pages;
+    _Atomic uint64_t prefetch_pages;    /* ms_populate_claim(), pending */
+    _Atomic uint64_t urge_pages;        /* ms_capture_urge(), pending */
+    MsStats stats_counters;
+};
+
+MemSchedClient *ms_client_ref(MemSchedClient *client);
+void ms_client_unref(MemSchedClient *client);
+
+/*
+ * The attached callbacks, for one call: true, a copy, and they stay until
+ * ms_client_ops_leave(); false where nothing is attached.  Scheduler's thread
+ * only, no lock held.
+ */
+bool ms_client_ops_enter(MemSchedClient *client, MemSchedClientOps *ret_ops,
+                         void **ret_opaque);
+void ms_client_ops_leave(MemSchedClient *client);
+
+/*
+ * Permission to take pages out of the guest; false while inhibited, or (if
+ * @needs_running) stopped.
+ */
+bool ms_client_capture_enter(MemSchedClient *client, bool needs_running);
+void ms_client_capture_leave(MemSchedClient *client);
+
+/* Sums of page counts over the regions; takes each region's lock in turn. */
+typedef struct MsClientPages {
+    uint64_t count[MEMSCHED_PAGE_STATES];
+    uint64_t huge_frames;
+} MsClientPages;
+
+void ms_client_pages(MemSchedClient *client, MsClientPages *ret_pages);
+
+/*
+ * References to the regions, g_free() the array after unref'ing each; NULL and
+ * *ret_count 0 where there is none.
+ */
+MemSchedRegion **ms_client_regions(MemSchedClient *client, size_t *ret_count);
+
+/* The region that holds a host address, with a reference, or NULL. */
+MemSchedRegion *ms_client_region_at(MemSchedClient *client,
+                                    const void *address);
+
+#endif /* MEMSCHED_CLIENT_H */

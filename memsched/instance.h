@@ -1,0 +1,98 @@
+/*
+ * The one scheduler of this process
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef MEMSCHED_INSTANCE_H
+#define MEMSCHED_INSTANCE_H
+
+#include "memsched/memsched.h"
+#include "capture.h"
+#include "client.h"
+#include "fault.h"
+#include "fence.h"
+#include "ledger.h"
+#include "lock.h"
+#include "pagemap.h"
+#include "pool.h"
+#include "populate.h"
+#include "region.h"
+#include "scrub.h"
+#include "stats.h"
+#include "sys.h"
+
+typedef struct MsSched MsSched;         /* sched.h */
+
+/* How a page changed hands. */
+typedef enum MsHow {
+    MS_HOW_MOVED, MS_HOW_COPIED, MS_HOW_DISCARDED,
+} MsHow;
+
+/*
+ * What transfers want to know of the ledger.  Called with the ledger's lock
+ * held, as part of its transaction: take locks of rank leaf only, make no
+ * system call, call ms_ledger_claim() and the like as needed.
+ */
+typedef struct MsHooks {
+    /* @pages of @donor have become free; claim them for whom they are. */
+    void (*captured)(MemSched *ms, MemSchedClient *donor,
+                     MemSchedSource source, uint64_t pages, MsHow how);
+    /* @pages of @acceptor's claim are mapped in it now. */
+    void (*populated)(MemSched *ms, MemSchedClient *acceptor, uint64_t pages,
+                      MsHow how);
+    /* The guest was reset, or goes away: its transfers end. */
+    void (*client_reset)(MemSched *ms, MemSchedClient *client);
+    void (*client_gone)(MemSched *ms, MemSchedClient *client);
+} MsHooks;
+
+struct MemSched {
+    char id[MEMSCHED_ID_MAX];
+    const MsSys *sys;
+    MemSchedKernel kernel;
+    bool fallback;              /* no UFFDIO_MOVE at all */
+    uint64_t min_free_pages;
+    bool allow_inject;
+
+    MsPool *pool;
+    MsScrub *scrub;
+    MsFaults *faults;
+    MsMover *mover;
+    MsSched *sched;             /* sched.c: tick thread, policy, transfers */
+    MsFence fence;
+    MsStats stats;
+
+    MsLock ledger_lock;
+    MsLedger ledger;
+    const MsHooks *hooks;       /* NULL until the scheduler's thread runs */
+
+    /* Guests in the order of admission; changed under both locks. */
+    MsLock clients_lock;        /* rank leaf */
+    MemSchedClient **clients;
+    size_t clients_count, clients_size;
+
+    /* options that change live; sched.c writes */
+    _Atomic unsigned policy, interval_ms, idle_tax_pct;
+    _Atomic bool dry_run;
+    _Atomic unsigned host_state;        /* MemSchedCondition */
+    _Atomic unsigned pressure;
+
+    MsLock observer_lock;       /* rank leaf */
+    MsCond observer_cond;
+    MemSchedObserver observer;
+    void *observer_opaque;
+    unsigned observer_calls;    /* calls that run now */
+};
+
+/*
+ * References to all guests, in the order of admission; g_free() the array
+ * after ms_client_unref() of each.
+ */
+MemSchedClient **ms_clients(MemSched *ms, size_t *ret_count);
+
+/* By id, with a reference, or NULL. */
+MemSchedClient *ms_client_get(MemSched *ms, const char *id);
+
+/* Pages that the pool should keep ahead of demand are not there. */
+bool ms_is_short(MemSched *ms);
+
+#endif /* MEMSCHED_INSTANCE_H */

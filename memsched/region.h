@@ -1,0 +1,63 @@
+/*
+ * One RAMBlock of a guest
+ *
+ * Locks.  region->lock (rank region) guards the page states, epoch, busy and
+ * dying; region->cond is signalled at every end of C and when busy drops.
+ * Moves run without the lock, on pages that their owner has put into C.
+ *
+ * Lifetime.  The map and whoever looks a region up hold a reference, which
+ * keeps the struct alive, not the memory.  Who works on the memory is *in* it:
+ * ms_region_enter() to ms_region_leave(); memsched_region_free() waits for
+ * them and lets nobody in any more.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef MEMSCHED_REGION_H
+#define MEMSCHED_REGION_H
+
+#include "memsched/memsched.h"
+#include "lock.h"
+#include "pagestate.h"
+
+struct MemSchedRegion {
+    MemSched *ms;
+    MemSchedClient *client;
+    char name[64];
+    char *base;                 /* 2 MiB boundary at or below the first byte */
+    char *host;
+    uint64_t length_bytes;
+    bool movable;               /* UFFDIO_MOVE works; else discard and copy */
+    bool shared;                /* discard by MADV_REMOVE */
+    bool huge;                  /* 2 MiB pages may be put here */
+
+    _Atomic unsigned refs;
+
+    MsLock lock;
+    MsCond cond;
+    MsPages pages;
+    uint64_t epoch;             /* raised by every reset */
+    unsigned busy;              /* operations inside */
+    bool dying;
+    uint64_t ready_cursor;      /* the mover's place, a frame */
+    uint64_t prefetch_cursor;   /* the same of ms_populate_claim() */
+};
+
+MemSchedRegion *ms_region_ref(MemSchedRegion *region);
+void ms_region_unref(MemSchedRegion *region);
+
+/* False: it is going away.  Takes the lock; true returns with it held. */
+bool ms_region_enter_locked(MemSchedRegion *region);
+/* Takes no lock: call without it. */
+void ms_region_leave(MemSchedRegion *region);
+
+static inline char *ms_region_address(const MemSchedRegion *region,
+                                      uint64_t page)
+{
+    return region->base + (page << MEMSCHED_PAGE_SHIFT);
+}
+
+/* Wait without the lock until no page of [first, first + count) is in C. */
+void ms_region_wait_transit_locked(MemSchedRegion *region, uint64_t first,
+                                   uint64_t count);
+
+#endif /* MEMSCHED_REGION_H */
