@@ -1,9 +1,9 @@
 /*
  * Human monitor commands of the host memory scheduler.
  *
- * Owns nothing: prints what the QMP commands answer.  The tables of commands
- * are upstream's; their entries have no function until this file gives them
- * one, before the first monitor exists.
+ * Owns nothing: prints what the QMP commands answer, in MiB, and their
+ * refusals.  The tables of commands are upstream's; their entries have no
+ * function until this file gives them one, before the first monitor exists.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -11,27 +11,128 @@
 #include "qemu/osdep.h"
 #include "monitor/hmp.h"
 #include "monitor/monitor.h"
+#include "qapi/error.h"
 #include "qapi/qapi-commands-memsched.h"
 #include "qobject/qdict.h"
 #include "qemu/module.h"
+#include "qemu/units.h"
+
+/* Rounded to the nearest; nothing shows less than half a MiB. */
+static uint64_t mib(uint64_t bytes)
+{
+    return bytes / MiB + (bytes % MiB >= MiB / 2);
+}
+
+static void print_pool(Monitor *mon, const MemschedPool *pool)
+{
+    monitor_printf(mon, "Pool (MiB):  size %" PRIu64 "  free %" PRIu64
+                   "  clean %" PRIu64 "  dirty %" PRIu64 "  huge %" PRIu64
+                   "\n", mib(pool->size), mib(pool->free), mib(pool->clean),
+                   mib(pool->dirty), mib(pool->huge));
+    monitor_printf(mon, "             allocated %" PRIu64 "  claimed %" PRIu64
+                   "  reserved %" PRIu64 "  min-free %" PRIu64 "\n",
+                   mib(pool->allocated), mib(pool->claimed),
+                   mib(pool->reserved), mib(pool->min_free));
+}
+
+static void print_counters(Monitor *mon, const MemschedCounters *counters)
+{
+    monitor_printf(mon, "Done (MiB):  captured %" PRIu64 "  populated %"
+                   PRIu64 "  moved %" PRIu64 "  copied %" PRIu64
+                   "  discarded %" PRIu64 "  scrubbed %" PRIu64 "\n",
+                   mib(counters->captured), mib(counters->populated),
+                   mib(counters->moved), mib(counters->copied),
+                   mib(counters->discarded), mib(counters->scrubbed));
+}
 
 static void hmp_info_memsched(Monitor *mon, const QDict *qdict)
 {
-    g_autoptr(MemschedInfo) info = qmp_query_memsched(NULL);
+    Error *err = NULL;
+    g_autoptr(MemschedInfo) info = qmp_query_memsched(&err);
 
-    monitor_printf(mon, "libmemsched %s\n", info->version);
+    if (hmp_handle_error(mon, err)) {
+        return;
+    }
+    monitor_printf(mon, "Scheduler:   %s, libmemsched %s, policy %s%s, "
+                   "every %u ms\n", info->id, info->version,
+                   MemschedPolicy_str(info->policy),
+                   info->dry_run ? " (dry run)" : "", info->interval);
+    monitor_printf(mon, "State:       %s, pressure %u %%, %u guests\n",
+                   MemschedCondition_str(info->state), info->pressure,
+                   info->guests);
+    print_pool(mon, info->pool);
+    print_counters(mon, info->counters);
+    monitor_printf(mon, "Faults:      %" PRIu64 " served, p50 %" PRIu64
+                   " us, p99 %" PRIu64 " us, longest %" PRIu64 " us\n",
+                   info->faults->served, info->faults->p50_ns / 1000,
+                   info->faults->p99_ns / 1000, info->faults->max_ns / 1000);
+    monitor_printf(mon, "Kernel:      %s, %s\n", info->kernel->release,
+                   info->fallback ? "pages are copied and discarded"
+                                  : "pages are moved");
+    if (info->kernel->warning) {
+        monitor_printf(mon, "Warning:     %s\n", info->kernel->warning);
+    }
 }
 
-static void hmp_not_running(Monitor *mon, const QDict *qdict)
+static void print_guest(Monitor *mon, const MemschedGuest *guest)
 {
-    monitor_printf(mon, "No memsched object in this process\n");
+    const MemschedGuestMemory *m = guest->memory;
+    const char *state = MemschedGuestState_str(guest->state);
+
+    if (m) {
+        uint64_t ballooned = m->ballooned->kernel +
+            m->ballooned->application + m->ballooned->reported;
+
+        monitor_printf(mon, "%-16s %-8s %9" PRIu64 " %9" PRIu64 " %9" PRIu64
+                       " %9" PRIu64 " %9" PRIu64 " %6u %-9s %7u%%%s%s\n",
+                       guest->id, state, mib(m->allocated), mib(m->target),
+                       mib(ballooned), mib(m->min), mib(m->max), m->shares,
+                       MemschedCondition_str(m->condition), m->pressure,
+                       m->stalled ? " stalled" : "",
+                       m->unresponsive ? " unresponsive" : "");
+    } else {
+        monitor_printf(mon, "%-16s %-8s\n", guest->id, state);
+    }
+    if (guest->message) {
+        monitor_printf(mon, "    %s\n", guest->message);
+    }
+}
+
+static void hmp_info_memsched_guests(Monitor *mon, const QDict *qdict)
+{
+    Error *err = NULL;
+    g_autoptr(MemschedGuestList) guests = qmp_query_memsched_guests(&err);
+
+    if (hmp_handle_error(mon, err)) {
+        return;
+    }
+    monitor_printf(mon, "%-16s %-8s %9s %9s %9s %9s %9s %6s %-9s %8s\n",
+                   "Guest (MiB)", "State", "Allocated", "Target", "Ballooned",
+                   "Min", "Max", "Shares", "Condition", "Pressure");
+    for (MemschedGuestList *entry = guests; entry; entry = entry->next) {
+        print_guest(mon, entry->value);
+    }
+}
+
+static void hmp_memsched_reallocate(Monitor *mon, const QDict *qdict)
+{
+    Error *err = NULL;
+    g_autoptr(MemschedTransferId) started = qmp_memsched_reallocate(
+        qdict_get_str(qdict, "from"), qdict_get_str(qdict, "to"),
+        qdict_get_int(qdict, "size"), false, 0, false, 0, &err);
+
+    if (hmp_handle_error(mon, err)) {
+        return;
+    }
+    monitor_printf(mon, "Transfer %" PRIu64 " started\n", started->id);
 }
 
 static void hmp_memsched_register(void)
 {
     monitor_register_hmp("memsched", true, hmp_info_memsched);
-    monitor_register_hmp("memsched-guests", true, hmp_not_running);
-    monitor_register_hmp("memsched_reallocate", false, hmp_not_running);
+    monitor_register_hmp("memsched-guests", true, hmp_info_memsched_guests);
+    monitor_register_hmp("memsched_reallocate", false,
+                         hmp_memsched_reallocate);
 }
 
 type_init(hmp_memsched_register)

@@ -1,0 +1,38 @@
+/*
+ * What the files of the scheduler's control plane share.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef MONITOR_MEMSCHED_INTERNAL_H
+#define MONITOR_MEMSCHED_INTERNAL_H
+
+#include "memsched/memsched.h"
+#include "qapi/qapi-types-memsched.h"
+
+/* memsched-convert.c: libmemsched's types to QAPI's; the caller frees. */
+MemschedPolicy memsched_policy_to_qapi(MemSchedPolicy policy);
+MemSchedPolicy memsched_policy_from_qapi(MemschedPolicy policy);
+MemschedCondition memsched_condition_to_qapi(MemSchedCondition condition);
+MemSchedSource memsched_source_from_qapi(MemschedSource source);
+MemschedInfo *memsched_info_to_qapi(const MemSchedInfo *from);
+MemschedGuestMemory *memsched_client_to_qapi(const MemSchedClientInfo *from);
+
+/* @viewer: the guest in whose monitor it is shown, or NULL for the host. */
+MemschedTransfer *memsched_transfer_to_qapi(const MemSchedTransferInfo *from,
+                                            const char *viewer);
+
+/* @host_view: show addresses and page numbers of the host. */
+MemschedTranslation *
+memsched_translation_to_qapi(const MemSchedTranslation *from, bool host_view);
+
+/*
+ * memsched-guests.c: the guest whose monitor this instance's is, or NULL in
+ * instance 0, which sees all.
+ */
+const char *memsched_scope_guest(void);
+
+/* All guests, or @viewer alone where it is not NULL; the caller frees. */
+MemschedGuestList *memsched_guest_list(MemSched *ms, const char *viewer);
+
+#endif
