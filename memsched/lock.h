@@ -20,6 +20,7 @@
 typedef struct MsLock {
     pthread_mutex_t mutex;
     MsRank rank;
+    const void *owner;          /* debug builds: a mark of the thread */
 } MsLock;
 
 typedef struct MsCond {

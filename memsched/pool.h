@@ -145,6 +145,24 @@ int ms_pool_take(MsPool *pool, uint32_t pages, unsigned flags,
                  MsPoolRun *ret_run);
 
 /*
+ * [free] Move pages [first, first + pages) of a taken run to @dst through
+ * @uffd, the guest's.  Outcomes of ms_uffd_move().  For a huge run also finds
+ * out whether it is huge at @dst; if not, run->huge becomes false, and the
+ * split is counted.
+ *
+ * A huge run stays huge only where the 2 MiB at @dst have no page table.  One
+ * is left behind by any small page that ever was there: whoever owns the
+ * range proves it empty under the region's lock and calls
+ * madvise(MADV_DONTNEED) on the whole 2 MiB first (3.7 us).
+ *
+ * An owner that moves pages out by other means sets run->huge to false
+ * itself where the page did not leave as one.
+ */
+MsMoveResult ms_pool_move_out(MsPool *pool, MsPoolRun *run, uint32_t first,
+                              const MsUffd *uffd, void *dst, uint32_t pages,
+                              bool wake);
+
+/*
  * [any] End a taken run.  @left: bit i set where page i has left the arena;
  * NULL: all have.  The others are free again: still clean only if the run was
  * and @dirtied is false.
@@ -198,8 +216,8 @@ int ms_pool_check(MsPool *pool, MemSchedMessage *ret_message);
 
 /*
  * [free] Do one bounded piece of it (at most one 2 MiB): clear a dirty huge
- * chunk; remake a huge chunk out of surplus small pages; fill the small
- * reserve; clear dirty small pages; in this order of value.  1: something was
+ * chunk; fill the small reserve; remake a huge chunk out of surplus small
+ * pages; clear dirty small pages; in this order of value.  1: something was
  * done, 0: nothing to do, or -errno.
  */
 int ms_pool_work(MsPool *pool);

@@ -32,7 +32,8 @@ bool ms_pages_equal(const void *a, const void *b, uint64_t pages);
 typedef struct MsScrub MsScrub;
 
 /*
- * Start the thread.  @max_bytes_per_s: 0 for no limit.  -EAGAIN, -ENOMEM.
+ * Start the thread.  @max_bytes_per_s: 0 for no limit,
+ * else at least 16 MiB (lower ones count as that).  -EAGAIN, -ENOMEM.
  * The pool outlives it.
  */
 int ms_scrub_start(const MsSys *sys, MsPool *pool, uint64_t max_bytes_per_s,

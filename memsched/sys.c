@@ -1,0 +1,199 @@
+/*
+ * The real table of OS calls
+ *
+ * Each member is the system call of its name, with errno turned into a
+ * negative result.  Interrupted calls are restarted where that is right;
+ * poll() is not, its callers loop anyway.  No state, no locks.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+static int real_mmap(const MsSys *sys, void *hint, size_t bytes, int prot,
+                     int flags, void **ret_address)
+{
+    void *p = mmap(hint, bytes, prot, flags, -1, 0);
+
+    if (p == MAP_FAILED) {
+        return -errno;
+    }
+    *ret_address = p;
+    return 0;
+}
+
+static int real_munmap(const MsSys *sys, void *address, size_t bytes)
+{
+    return munmap(address, bytes) ? -errno : 0;
+}
+
+static int real_madvise(const MsSys *sys, void *address, size_t bytes,
+                        int advice)
+{
+    return madvise(address, bytes, advice) ? -errno : 0;
+}
+
+static int real_open(const MsSys *sys, const char *path, int flags)
+{
+    int fd = open(path, flags | O_CLOEXEC);
+
+    return fd < 0 ? -errno : fd;
+}
+
+static int real_close(const MsSys *sys, int fd)
+{
+    return close(fd) ? -errno : 0;
+}
+
+static ssize_t real_read(const MsSys *sys, int fd, void *buf, size_t bytes)
+{
+    ssize_t n;
+
+    do {
+        n = read(fd, buf, bytes);
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
+static ssize_t real_pread(const MsSys *sys, int fd, void *buf, size_t bytes,
+                          uint64_t offset)
+{
+    ssize_t n;
+
+    do {
+        n = pread(fd, buf, bytes, offset);
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
+static ssize_t real_write(const MsSys *sys, int fd, const void *buf,
+                          size_t bytes)
+{
+    ssize_t n;
+
+    do {
+        n = write(fd, buf, bytes);
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
+static int real_ioctl(const MsSys *sys, int fd, unsigned long request,
+                      void *arg)
+{
+    int rc = ioctl(fd, request, arg);
+
+    return rc < 0 ? -errno : rc;
+}
+
+static int real_poll(const MsSys *sys, struct pollfd *fds, unsigned count,
+                     int timeout_ms)
+{
+    int rc = poll(fds, count, timeout_ms);
+
+    return rc < 0 ? -errno : rc;
+}
+
+static int real_eventfd(const MsSys *sys, unsigned initial, int flags)
+{
+    int fd = eventfd(initial, flags | EFD_CLOEXEC);
+
+    return fd < 0 ? -errno : fd;
+}
+
+static int real_userfaultfd(const MsSys *sys, int flags)
+{
+    int fd = syscall(SYS_userfaultfd, flags);
+
+    return fd < 0 ? -errno : fd;
+}
+
+static uint64_t real_now_ns(const MsSys *sys)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    /* 2^64 ns are 584 years of uptime. */
+    return (uint64_t)ts.tv_sec * 1000000000u + ts.tv_nsec + 1;
+}
+
+static void real_sleep_ns(const MsSys *sys, uint64_t duration_ns)
+{
+    struct timespec ts = {
+        .tv_sec = duration_ns / 1000000000u,
+        .tv_nsec = duration_ns % 1000000000u,
+    };
+
+    while (clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, &ts) == EINTR) {
+        /* the rest of it is in ts */
+    }
+}
+
+static void real_name_thread(const MsSys *sys, const char *name)
+{
+    prctl(PR_SET_NAME, name, 0, 0, 0);
+}
+
+static int real_background(const MsSys *sys)
+{
+    pid_t tid = syscall(SYS_gettid);
+
+    return setpriority(PRIO_PROCESS, tid, 10) ? -errno : 0;
+}
+
+static const MsSys real_table = {
+    .mmap = real_mmap,
+    .munmap = real_munmap,
+    .madvise = real_madvise,
+    .open = real_open,
+    .close = real_close,
+    .read = real_read,
+    .pread = real_pread,
+    .write = real_write,
+    .ioctl = real_ioctl,
+    .poll = real_poll,
+    .eventfd = real_eventfd,
+    .userfaultfd = real_userfaultfd,
+    .now_ns = real_now_ns,
+    .sleep_ns = real_sleep_ns,
+    .name_thread = real_name_thread,
+    .background = real_background,
+};
+
+const MsSys *ms_sys_real(void)
+{
+    return &real_table;
+}
+
+ssize_t ms_sys_read_file(const MsSys *sys, const char *path, char *buf,
+                         size_t size)
+{
+    size_t length = 0;
+    ssize_t n;
+    int fd = sys->open(sys, path, O_RDONLY);
+
+    if (fd < 0) {
+        return fd;
+    }
+    do {
+        n = sys->read(sys, fd, buf + length, size - 1 - length);
+        if (n > 0) {
+            length += n;
+        }
+    } while (n > 0 && length < size - 1);
+    sys->close(sys, fd);
+    if (n < 0) {
+        return n;
+    }
+    buf[length] = '\0';
+    return length;
+}
