@@ -120,12 +120,16 @@ static int prefault(MsPool *pool, const MsPoolOptions *options)
         slot->clean_whole = true;
         ms_pool_count_huge_locked(pool, true, 1);
         rc = ms_pagemap_is_huge(&pool->pagemap, ms_slot_address(pool, i));
-        if (rc == 1) {
-            ms_slot_sort_locked(pool, i);
-        } else {
-            ms_slot_break_locked(pool, i);
-            pool->counts.broken--;      /* it never was one */
+        if (rc != 1) {
+            /* Not one page: 512 of them, clean all the same. */
+            ms_pool_count_huge_locked(pool, true, -1);
+            ms_pool_count_small_locked(pool, true, MEMSCHED_PAGES_PER_FRAME);
+            slot->kind = MS_SLOT_SMALL;
+            slot->table = true;
+            ms_pageset_fill(&slot->present);
+            ms_pageset_fill(&slot->clean);
         }
+        ms_slot_sort_locked(pool, i);
     }
     pool->huge.fresh = frames;
     ms_unlock(&pool->lock);

@@ -173,13 +173,26 @@ void ms_pool_count_huge_locked(MsPool *pool, bool clean, int sign);
 unsigned ms_slot_find_run_locked(MsPool *pool, bool clean, unsigned want,
                                  uint32_t *ret_slot, unsigned *ret_first);
 
-/*
- * Make small pages of a whole slot, in place.  The kernel splits the page when
- * the first of them moves.
- */
+/* The books of a whole slot that has been broken: small, dirty pages. */
 void ms_slot_break_locked(MsPool *pool, uint32_t slot);
 
+/* Write something into each page of a slot, or a run: none is zero then. */
+void ms_pool_mark_pages(char *address, uint32_t pages);
+
 /* ---- pool-work.c ---- */
+
+/*
+ * Make small pages out of a huge one, in a small slot; all of them dirty.
+ * Gives the lock up for about 1 ms.  False: there is none.
+ */
+bool ms_pool_break_locked(MsPool *pool);
+
+/*
+ * Have the kernel split the huge page that @page is a part of, though no
+ * longer mapped as one.  None of its pages holds zeros alone (marked before);
+ * the lock is not held.
+ */
+void ms_pool_split(MsPool *pool, char *page);
 
 /* Wake the background if there is something for it. */
 void ms_pool_work_changed_locked(MsPool *pool);

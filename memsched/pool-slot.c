@@ -1,8 +1,8 @@
 /*
  * Slots of the pool: sets of pages, and lists of slots that can give some
  *
- * Pure bookkeeping: no system call, no memory of the arena is touched, no
- * lock taken (the caller holds the pool's).  Each change of a slot ends in
+ * Pure bookkeeping: no system call, no lock taken (the caller holds the
+ * pool's).  Each change of a slot ends in
  * ms_slot_sort_locked(), which puts it on the lists that its contents ask for,
  * so that every search below starts at the head of a list and looks at a
  * bounded number of slots.
@@ -284,17 +284,19 @@ unsigned ms_slot_find_run_locked(MsPool *pool, bool clean, unsigned want,
 void ms_slot_break_locked(MsPool *pool, uint32_t index)
 {
     MsSlot *slot = &pool->slots[index];
-    bool clean = slot->clean_whole;
 
     ms_slot_unlist_locked(pool, index);
-    ms_pool_count_huge_locked(pool, clean, -1);
-    ms_pool_count_small_locked(pool, clean, MEMSCHED_PAGES_PER_FRAME);
+    ms_pool_count_huge_locked(pool, slot->clean_whole, -1);
+    ms_pool_count_small_locked(pool, false, MEMSCHED_PAGES_PER_FRAME);
     slot->kind = MS_SLOT_SMALL;
     slot->table = true;
     ms_pageset_fill(&slot->present);
-    if (clean) {
-        ms_pageset_fill(&slot->clean);
-    }
-    pool->counts.broken++;
     ms_slot_sort_locked(pool, index);
+}
+
+void ms_pool_mark_pages(char *address, uint32_t pages)
+{
+    for (uint32_t i = 0; i < pages; i++) {
+        *(volatile uint64_t *)(address + i * MEMSCHED_PAGE_SIZE) = 1;
+    }
 }

@@ -78,7 +78,9 @@ static Job next_job_locked(MsPool *pool)
             return JOB_RESERVE_CLEAR;
         }
         if (pool->lists[MS_LIST_HUGE_CLEAN].count * FRAME_PAGES >
-            BREAK_RESERVE_FACTOR * pool->reserve_pages) {
+            BREAK_RESERVE_FACTOR * pool->reserve_pages &&
+            (pool->lists[MS_LIST_SMALL_EMPTY].count ||
+             pool->small.fresh < pool->small.end)) {
             return JOB_RESERVE_BREAK;
         }
     }
@@ -179,31 +181,37 @@ static void clear_small_locked(MsPool *pool)
     loan_end_locked(pool, false);
 }
 
+/* ---- breaking ---- */
+
 /*
- * Split a clean huge page by moving its 512 pages into a small slot: off
- * everybody's path, and its old slot can be huge again.
+ * The page is marked first, then really split, by moving all of it to a small
+ * slot: only after that may its pages be cleared (ms_touch_pages() says why).
+ * A dirty one first, where there is one: marked pages are dirty anyway.
  */
-static void break_for_reserve_locked(MsPool *pool)
+bool ms_pool_break_locked(MsPool *pool)
 {
-    uint32_t from = ms_slot_first(pool, MS_LIST_HUGE_CLEAN);
-    uint32_t to = ms_slot_empty_small_locked(pool);
+    uint32_t from = ms_slot_first(pool, MS_LIST_HUGE_DIRTY);
+    uint32_t to = MS_NO_SLOT;
     MsMoveResult moved;
     MsPageSet here, there;
 
-    if (to == MS_NO_SLOT || pool->uffd.fd < 0) {
-        if (to != MS_NO_SLOT) {
-            ms_slot_sort_locked(pool, to);
-        }
-        ms_slot_break_locked(pool, from);
-        return;
+    if (from == MS_NO_SLOT) {
+        from = ms_slot_first(pool, MS_LIST_HUGE_CLEAN);
     }
-    ms_slot_break_locked(pool, from);
-    ms_slot_lend_locked(pool, from, 0, FRAME_PAGES);
+    if (from != MS_NO_SLOT) {
+        to = ms_slot_empty_small_locked(pool);
+    }
+    if (to == MS_NO_SLOT) {
+        return false;
+    }
+    ms_slot_unlist_locked(pool, from);
+    pool->slots[from].kind = MS_SLOT_OUT;
     ms_pageset_add(&pool->slots[to].busy, 0, FRAME_PAGES);
     ms_slot_sort_locked(pool, to);
     loan_begin_locked(pool, false);
     ms_unlock(&pool->lock);
 
+    ms_pool_mark_pages(ms_slot_address(pool, from), FRAME_PAGES);
     moved = ms_uffd_move(&pool->uffd, ms_slot_address(pool, to),
                          ms_slot_address(pool, from), FRAME_PAGES, false);
 
@@ -212,9 +220,28 @@ static void break_for_reserve_locked(MsPool *pool)
     ms_pageset_fill(&here);
     ms_pageset_remove(&here, 0, moved.moved_pages);
     ms_lock(&pool->lock);
-    ms_slot_return_locked(pool, from, 0, FRAME_PAGES, &here, true);
-    ms_slot_return_locked(pool, to, 0, FRAME_PAGES, &there, true);
+    ms_slot_break_locked(pool, from);
+    pool->slots[from].present = here;
+    ms_slot_sort_locked(pool, from);
+    ms_slot_return_locked(pool, to, 0, FRAME_PAGES, &there, false);
+    pool->counts.broken++;
     loan_end_locked(pool, false);
+    return true;
+}
+
+void ms_pool_split(MsPool *pool, char *page)
+{
+    MsPageSet none;
+    MsPoolRun run;
+
+    if (ms_pool_capture_begin(pool, 1, false, &run) < 0) {
+        return;
+    }
+    if (ms_uffd_move(&pool->uffd, run.address, page, 1, false).moved_pages) {
+        ms_uffd_move(&pool->uffd, page, run.address, 1, false);
+    }
+    ms_pageset_clear(&none);
+    ms_pool_capture_end(pool, &run, &none);
 }
 
 /* ---- remaking ---- */
@@ -364,7 +391,7 @@ int ms_pool_work(MsPool *pool)
         clear_small_locked(pool);
         break;
     case JOB_RESERVE_BREAK:
-        break_for_reserve_locked(pool);
+        ms_pool_break_locked(pool);
         break;
     case JOB_REMAKE:
         remake_locked(pool);

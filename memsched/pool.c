@@ -206,6 +206,9 @@ MsMoveResult ms_pool_move_in(MsPool *pool, MsPoolRun *run, uint32_t first,
                           first * MEMSCHED_PAGE_SIZE, src, pages, false);
     if (run->huge && result.moved_pages &&
         ms_pagemap_is_huge(&pool->pagemap, run->address) != 1) {
+        /* The source may have been one until now: see ms_touch_pages(). */
+        ms_touch_pages(run->address + first * MEMSCHED_PAGE_SIZE,
+                       result.moved_pages);
         note_split(pool, run);
     }
     return result;
@@ -338,21 +341,6 @@ static bool take_small_locked(MsPool *pool, unsigned flags, unsigned pages,
     return true;
 }
 
-/* A huge chunk for its small pages: a clean one, as its pages stay so. */
-static bool break_one_locked(MsPool *pool)
-{
-    uint32_t index = ms_slot_first(pool, MS_LIST_HUGE_CLEAN);
-
-    if (index == MS_NO_SLOT) {
-        index = ms_slot_first(pool, MS_LIST_HUGE_DIRTY);
-    }
-    if (index == MS_NO_SLOT) {
-        return false;
-    }
-    ms_slot_break_locked(pool, index);
-    return true;
-}
-
 static bool take_locked(MsPool *pool, unsigned flags, unsigned pages,
                         MsPoolRun *run)
 {
@@ -362,9 +350,14 @@ static bool take_locked(MsPool *pool, unsigned flags, unsigned pages,
     if (take_small_locked(pool, flags, pages, run)) {
         return true;
     }
-    return !(flags & (MS_POOL_NOWAIT | MS_POOL_NOBREAK)) &&
-           break_one_locked(pool) &&
-           take_small_locked(pool, flags, pages, run);
+    /* Breaking gives the lock up, another take may be first: once more. */
+    while (!(flags & (MS_POOL_NOWAIT | MS_POOL_NOBREAK)) &&
+           ms_pool_break_locked(pool)) {
+        if (take_small_locked(pool, flags, pages, run)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static int take_or_wait(MsPool *pool, unsigned flags, unsigned pages,
@@ -425,18 +418,43 @@ int ms_pool_take(MsPool *pool, uint32_t pages, unsigned flags,
     return 0;
 }
 
+/*
+ * A huge page was split on its way out, or found its destination taken after
+ * the kernel had split its mapping.  What was zero may have lost its frame
+ * (ms_touch_pages()): give it back one, there and here.  What is still here is
+ * marked, and split for good where that is still to come.
+ */
+static void repair_split(MsPool *pool, MsPoolRun *run, void *dst,
+                         uint64_t moved)
+{
+    ms_touch_pages(dst, moved);
+    ms_pool_mark_pages(run->address + moved * MEMSCHED_PAGE_SIZE,
+                       run->pages - moved);
+    if (!moved) {
+        ms_pool_split(pool, run->address);
+    }
+    run->clean = false;
+    note_split(pool, run);
+}
+
 MsMoveResult ms_pool_move_out(MsPool *pool, MsPoolRun *run, uint32_t first,
                               const MsUffd *uffd, void *dst, uint32_t pages,
                               bool wake)
 {
+    const void *where = dst;
     MsMoveResult result;
 
     assert(first + pages <= run->pages);
+    assert(!run->huge || pages == run->pages);
     result = ms_uffd_move(uffd, dst, run->address +
                           first * MEMSCHED_PAGE_SIZE, pages, wake);
-    if (run->huge && result.moved_pages &&
-        ms_pagemap_is_huge(&pool->pagemap, dst) != 1) {
-        note_split(pool, run);
+    if (run->huge) {
+        if (!result.moved_pages) {
+            where = run->address;
+        }
+        if (ms_pagemap_is_huge(&pool->pagemap, where) != 1) {
+            repair_split(pool, run, dst, result.moved_pages);
+        }
     }
     return result;
 }

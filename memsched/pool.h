@@ -104,6 +104,11 @@ int ms_pool_capture_begin(MsPool *pool, uint32_t pages, bool huge,
  * huge; if not, run->huge becomes false and the split is counted.  May be
  * called several times with different positions (never twice for one that
  * arrived).
+ *
+ * A source that is a part of a huge page is split by the kernel, which takes
+ * away the frames of its zero-filled pages: afterwards call ms_touch_pages()
+ * (scrub.h) on what arrived and on what stayed in the guest.  Better move the
+ * whole huge page and put copies of the live pages back.
  */
 MsMoveResult ms_pool_move_in(MsPool *pool, MsPoolRun *run, uint32_t first,
                              void *src, uint32_t pages);
@@ -146,9 +151,10 @@ int ms_pool_take(MsPool *pool, uint32_t pages, unsigned flags,
 
 /*
  * [free] Move pages [first, first + pages) of a taken run to @dst through
- * @uffd, the guest's.  Outcomes of ms_uffd_move().  For a huge run also finds
- * out whether it is huge at @dst; if not, run->huge becomes false, and the
- * split is counted.
+ * @uffd, the guest's.  Outcomes of ms_uffd_move().  A huge run moves whole;
+ * this also finds out whether it is huge at @dst: if not, run->huge becomes
+ * false, the split is counted, and pages that lost their frame by it get one
+ * again (so the destination must not change hands meanwhile: state C).
  *
  * A huge run stays huge only where the 2 MiB at @dst have no page table.  One
  * is left behind by any small page that ever was there: whoever owns the

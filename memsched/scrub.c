@@ -45,6 +45,15 @@ void ms_clear_pages(void *address, uint64_t pages)
 #endif
 }
 
+void ms_touch_pages(void *address, uint64_t pages)
+{
+    char *page = address;
+
+    for (uint64_t i = 0; i < pages; i++, page += MEMSCHED_PAGE_SIZE) {
+        __atomic_fetch_or((uint64_t *)page, 0, __ATOMIC_RELAXED);
+    }
+}
+
 bool ms_pages_are_zero(const void *address, uint64_t pages)
 {
     const uint64_t *word = address;

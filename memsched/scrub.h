@@ -23,6 +23,18 @@
  */
 void ms_clear_pages(void *address, uint64_t pages);
 
+/*
+ * Give each page a frame of its own, whatever it holds: ORs 0 into its first
+ * word, atomically, so that others may use the page meanwhile.
+ *
+ * Why.  When the kernel splits a huge page (a move of a part of it, or onto
+ * a range with a page table), it maps those of the 512 pages that hold zeros
+ * to its shared zero page and frees their frames (Linux 6.13 and later).  A
+ * write brings the frame back: about 1 us a page.  Call it after a split on
+ * all pages of the former huge page, here and there, with every page present.
+ */
+void ms_touch_pages(void *address, uint64_t pages);
+
 /* True if all bytes are zero. */
 bool ms_pages_are_zero(const void *address, uint64_t pages);
 
