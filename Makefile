@@ -27,11 +27,44 @@ launcher: own
 	@cmp -s build/memsched/qemu-system-x86_64 build/qemu-system-x86_64 || \
 	    cp -f build/memsched/qemu-system-x86_64 build/qemu-system-x86_64
 
-help:
-	@echo 'make             build build/qemu-system-x86_64'
-	@echo 'make clean       remove what was built, keep downloads'
+demo: launcher
+	@scripts/demo
+
+check: launcher
+	@$(PYTHON) scripts/run-tests --level check
+
+check-long: launcher
+	@$(PYTHON) scripts/run-tests --level long
+
+# Our own code alone: no QEMU source is fetched or built.
+check-fast:
+	@./configure --recheck --own-only
+	@ninja -C build/memsched
+	@$(PYTHON) scripts/run-tests --level fast
+
+lint:
+	@./configure --recheck
+	@$(PYTHON) scripts/run-tests lint
+
+bench: launcher
+	@bench/run
+
+fuzz: configured
+	@scripts/fuzz
 
 clean:
 	@find build -mindepth 1 -maxdepth 1 ! -name cache -exec rm -rf {} +
 
-.PHONY: all configured own launcher help clean
+help:
+	@echo 'make             build/qemu-system-x86_64'
+	@echo 'make demo        two guests, and memory that moves between them'
+	@echo 'make check       every test; upstream qtests included'
+	@echo 'make check-fast  our own code without QEMU'
+	@echo 'make check-long  what takes more than minutes too'
+	@echo 'make lint        style, layering, headers, licences'
+	@echo 'make bench       figures, with their baselines'
+	@echo 'make fuzz        the fuzzers'
+	@echo 'make clean       remove what was built, keep downloads'
+
+.PHONY: all configured own launcher demo check check-long check-fast lint \
+	bench fuzz clean help

@@ -39,9 +39,9 @@ extern "C" {
 
 #define MEMSCHED_API __attribute__((visibility("default")))
 
-/* ------------------------------------------------------------------ *
+/*
  * The scheduler itself: one a process
- * ------------------------------------------------------------------ */
+ */
 
 /* What the kernel can do, found by trying it once at start. */
 typedef struct MemSchedKernel {
@@ -107,9 +107,9 @@ typedef struct MemSchedChange {
 MEMSCHED_API int memsched_set(MemSched *ms, const MemSchedChange *change,
                               MemSchedMessage *ret_message);
 
-/* ------------------------------------------------------------------ *
+/*
  * Clients: a guest, as the scheduler sees it
- * ------------------------------------------------------------------ */
+ */
 
 typedef struct MemSchedClientOptions {
     const char *id;             /* unique, 1 to MEMSCHED_ID_MAX - 1 bytes */
@@ -208,9 +208,9 @@ typedef enum MemSchedStat {
 MEMSCHED_API void memsched_client_stats(MemSchedClient *client,
                                         const uint64_t stats[MEMSCHED_STATS]);
 
-/* ------------------------------------------------------------------ *
+/*
  * Regions: guest RAM blocks
- * ------------------------------------------------------------------ */
+ */
 
 typedef struct MemSchedRegionOptions {
     void *host;                 /* aligned to 2 MiB is best, 4 KiB is needed */
@@ -338,9 +338,9 @@ MEMSCHED_API int memsched_region_restore(MemSchedRegion *region,
                                          uint64_t count_pages,
                                          MemSchedPageState state);
 
-/* ------------------------------------------------------------------ *
+/*
  * Transfers
- * ------------------------------------------------------------------ */
+ */
 
 typedef struct MemSchedTransferOptions {
     const char *from, *to;
@@ -380,9 +380,9 @@ MEMSCHED_API size_t memsched_query_transfers(MemSched *ms,
                                              MemSchedTransferInfo *ret_infos,
                                              size_t max);
 
-/* ------------------------------------------------------------------ *
+/*
  * What is: queries never wait for a guest
- * ------------------------------------------------------------------ */
+ */
 
 typedef struct MemSchedInfo {
     char id[MEMSCHED_ID_MAX];
@@ -473,9 +473,9 @@ MEMSCHED_API int memsched_translate(MemSched *ms, const char *id, uint64_t gpa,
  */
 MEMSCHED_API int memsched_check(MemSched *ms, MemSchedMessage *ret_message);
 
-/* ------------------------------------------------------------------ *
+/*
  * Events and traces
- * ------------------------------------------------------------------ */
+ */
 
 typedef enum MemSchedEventKind {
     MEMSCHED_EVENT_TRANSFER_COMPLETED,  /* any end of a transfer */

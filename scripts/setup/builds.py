@@ -45,20 +45,24 @@ def environment():
     return env
 
 
-def configure_own(meson, options):
-    """Our own build, anew where its options have changed."""
-    stamp = OWN_BUILD / 'arguments.txt'
+def configure_own_in(folder, meson, options):
+    """Our own build in a folder, anew where its options have changed."""
+    stamp = folder / 'arguments.txt'
     text = ''.join(o + '\n' for o in options)
-    if (OWN_BUILD / 'build.ninja').is_file() and stamp.is_file() and \
+    if (folder / 'build.ninja').is_file() and stamp.is_file() and \
        stamp.read_text() == text:
         return
-    shutil.rmtree(OWN_BUILD, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
     # Meson looks for ccache itself.
     run_logged('configuring our own build',
-               [sys.executable, meson, 'setup', *options, OWN_BUILD, TOP],
-               'configure-own.log', 'see the end of the log above.',
+               [sys.executable, meson, 'setup', *options, folder, TOP],
+               f'configure-{folder.name}.log', 'see the end of the log above.',
                env=environment())
     write_if_changed(stamp, text)
+
+
+def configure_own(meson):
+    configure_own_in(OWN_BUILD, meson, [])
 
 
 def qemu_arguments(extra):

@@ -1,0 +1,47 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""QEMU's own checkpatch.pl, from the unpacked base, on each C file of ours."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parent.parent
+SCRIPT = TOP / 'build/qemu-src/scripts/checkpatch.pl'
+
+# Each with the reason: libmemsched, the launcher and guest programs do not
+# link with QEMU, so they cannot use what these ask for.
+NOT_FOR_US = (
+    'use QEMU instead of Qemu',
+    'consider using qemu_',         # strto*, thread and string helpers
+    'use g_',                       # guest programs have no GLib
+    'All .c files must include osdep.h',
+    'MAINTAINERS',
+    'architecture specific defines',    # __cplusplus of public headers
+)
+
+
+def messages(path):
+    done = subprocess.run(
+        ['perl', str(SCRIPT), '--no-tree', '--no-signoff', '--terse', '-f',
+         str(path.relative_to(TOP))], cwd=TOP, text=True, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    for line in done.stdout.splitlines():
+        if ': ERROR: ' in line or ': WARNING: ' in line:
+            if not any(text in line for text in NOT_FOR_US):
+                yield line
+
+
+def main():
+    if not SCRIPT.is_file():
+        print('QEMU\'s source is not unpacked here: run ./configure')
+        return 77
+    files = sorted(path for path in TOP.glob('**/*.[ch]')
+                   if path.relative_to(TOP).parts[0] != 'build')
+    bad = [line for path in files for line in messages(path)]
+    print('\n'.join(bad))
+    return 1 if bad else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
