@@ -70,19 +70,20 @@ def file_programs(group):
 def meson_programs(group):
     build = TOP / group['build']
     builds.configure_own_in(build, TOOLS / 'meson', group.get('options', []))
-    if not ninja(build):
+    if not ninja(build, ['build.ninja']):
         return None
-    programs = []
-    for test in introspected(build):
-        suites = {suite.split(':')[-1] for suite in test['suite']}
-        if suites & set(group['suites']):
-            programs.append(Program(
-                test['name'], test['cmd'],
-                {**test['env'], **group.get('env', {})},
-                cwd=test['workdir'] or build,
-                timeout=test['timeout'] * (3 if 'options' in group else 1),
-                alone=not test['is_parallel']))
-    return programs
+    tests = [test for test in introspected(build) if set(group['suites']) &
+             {suite.split(':')[-1] for suite in test['suite']}]
+    # Test programs are not among what a plain build makes.
+    targets = {os.path.relpath(word, build) for test in tests
+               for word in test['cmd'] if word.startswith(f'{build}/')}
+    if tests and not ninja(build, sorted(targets)):
+        return None
+    return [Program(test['name'], test['cmd'],
+                    {**test['env'], **group.get('env', {})},
+                    cwd=test['workdir'] or build,
+                    timeout=test['timeout'] * (3 if 'options' in group else 1),
+                    alone=not test['is_parallel']) for test in tests]
 
 
 def exceptions(path):
