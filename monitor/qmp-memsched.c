@@ -82,6 +82,20 @@ MemschedGuestList *qmp_query_memsched_guests(Error **errp)
     return ms ? memsched_guest_list(ms, memsched_scope_guest()) : NULL;
 }
 
+/*
+ * QAPI takes a negative number for a huge one.  Below 2^63 no rounding of the
+ * library can overflow.
+ */
+static bool check_size(const char *name, uint64_t size_bytes, Error **errp)
+{
+    if (size_bytes > INT64_MAX) {
+        error_setg(errp, "Parameter '%s' must be from 0 to %" PRId64 " bytes",
+                   name, INT64_MAX);
+        return false;
+    }
+    return true;
+}
+
 static bool check_deadline(bool has_deadline, uint32_t deadline_ms,
                            Error **errp)
 {
@@ -113,7 +127,8 @@ MemschedTransferId *qmp_memsched_reallocate(const char *from, const char *to,
     uint64_t id;
     int ret;
 
-    if (!ms || !check_deadline(has_deadline, deadline, errp)) {
+    if (!ms || !check_size("size", size, errp) ||
+        !check_deadline(has_deadline, deadline, errp)) {
         return NULL;
     }
     ret = memsched_reallocate(ms, &options, &id, &message);
@@ -172,6 +187,9 @@ void qmp_memsched_set_guest(const char *id, bool has_min, uint64_t min,
     }
     if (has_shares && !shares) {
         error_setg(errp, "shares must be at least 1");
+        return;
+    }
+    if (!check_size("min", min, errp) || !check_size("max", max, errp)) {
         return;
     }
     ret = memsched_client_set(ms, id, &change, &message);

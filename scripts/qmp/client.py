@@ -50,6 +50,10 @@ class Qmp:
                     raise QmpTimeout(f'nobody listens on {path}') from None
                 time.sleep(0.02)
 
+    def receive(self, timeout=None):
+        """The next message, whatever it is."""
+        return self._receive(timeout or self.timeout)
+
     def _receive(self, timeout):
         """One message; blank lines between messages are skipped."""
         deadline = time.monotonic() + timeout
@@ -74,12 +78,16 @@ class Qmp:
                 raise QmpClosed('the monitor has closed the connection')
             self._rest += data
 
-    def execute(self, message, timeout=None):
-        """Send @message as it is, and return the whole answer to it."""
+    def send(self, message):
+        """Send @message as it is, and wait for nothing."""
         try:
             self._socket.sendall(json.dumps(message).encode() + b'\n')
         except ConnectionError as error:
             raise QmpClosed(str(error)) from None
+
+    def execute(self, message, timeout=None):
+        """Send @message as it is, and return the whole answer to it."""
+        self.send(message)
         while True:
             answer = self._receive(timeout or self.timeout)
             if 'event' not in answer:

@@ -1,0 +1,329 @@
+/*
+ * A scheduler that pretends: the whole contract of memsched.h with made-up
+ * answers, to be preloaded in place of libmemsched.
+ *
+ * Every figure differs from every other, so that a test of the monitor sees
+ * each one that lands in the wrong place.  Some arguments provoke something:
+ *
+ *   memsched_reallocate()  from "nobody": -ENOENT with a sentence; from
+ *                          "silent": -EAGAIN without one; deadline 4321: the
+ *                          options are shown as the reason of the transfer
+ *   memsched_set()         interval 1111: one event of each kind, from a
+ *                          thread of its own; interval 2222: 100,000 changes
+ *                          of condition, then one of another guest; idle tax
+ *                          99: -EINVAL with a sentence
+ *   memsched_check()       wrong once the interval is 3333, after 2 s once
+ *                          it is 4444
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "memsched/memsched.h"
+
+struct MemSched {
+    bool started;
+    unsigned interval_ms;
+    MemSchedTransferOptions last;
+    char last_from[MEMSCHED_ID_MAX], last_to[MEMSCHED_ID_MAX];
+    const MemSchedObserver *observer;
+    void *opaque;
+};
+
+static MemSched the;
+
+static void say(MemSchedMessage *message, const char *text)
+{
+    if (message) {
+        snprintf(message->text, sizeof(message->text), "%s", text);
+    }
+}
+
+const char *memsched_version(void)
+{
+    return "9.8.7";
+}
+
+int memsched_probe(MemSchedKernel *ret_kernel, MemSchedMessage *ret_message)
+{
+    *ret_kernel = (MemSchedKernel) {
+        .full_userfaultfd = true, .move = true, .poison = false,
+        .write_protect = true, .write_protect_async = false,
+        .pagemap_scan = true, .huge_pages = false,
+        .release = "6.1.2-pretend", .warning = "too old for dreams",
+    };
+    return 0;
+}
+
+int memsched_start(const MemSchedOptions *options,
+                   void (*progress)(void *, uint64_t, uint64_t), void *opaque,
+                   MemSched **ret_ms, MemSchedMessage *ret_message)
+{
+    if (the.started) {
+        say(ret_message, "a scheduler runs in this process already");
+        return -EEXIST;
+    }
+    the.started = true;
+    the.interval_ms = options->interval_ms;
+    *ret_ms = &the;
+    return 0;
+}
+
+int memsched_stop(MemSched *ms)
+{
+    ms->started = false;
+    return 0;
+}
+
+MemSched *memsched_running(void)
+{
+    return the.started ? &the : NULL;
+}
+
+static void emit(const MemSchedEvent *event)
+{
+    the.observer->event(the.opaque, event);
+}
+
+static void transfer_info(MemSchedTransferInfo *info)
+{
+    *info = (MemSchedTransferInfo) {
+        .id = 501, .from = "web", .to = "db",
+        .source = MEMSCHED_SOURCE_REPORTED,
+        .state = MEMSCHED_TRANSFER_PARTIAL, .requested_bytes = 511,
+        .captured_bytes = 512, .moved_bytes = 513, .copied_bytes = 514,
+        .discarded_bytes = 515, .elapsed_ns = UINT64_C(516999999),
+        .deadline_ms = 517, .reason = "web gave no more",
+    };
+}
+
+static void *one_of_each(void *unused)
+{
+    MemSchedEvent event = { .kind = MEMSCHED_EVENT_TRANSFER_COMPLETED };
+
+    transfer_info(&event.transfer);
+    emit(&event);
+    event = (MemSchedEvent) { .kind = MEMSCHED_EVENT_CONDITION_CHANGED,
+                              .id = "web",
+                              .condition = MEMSCHED_CONDITION_HARD };
+    emit(&event);
+    event = (MemSchedEvent) { .kind = MEMSCHED_EVENT_CONDITION_CHANGED,
+                              .condition = MEMSCHED_CONDITION_CLEAR };
+    emit(&event);
+    event = (MemSchedEvent) { .kind = MEMSCHED_EVENT_GUEST_UNRESPONSIVE,
+                              .id = "web", .active = true };
+    emit(&event);
+    event = (MemSchedEvent) { .kind = MEMSCHED_EVENT_GUEST_STALLED,
+                              .id = "db", .active = false };
+    emit(&event);
+    return NULL;
+}
+
+static void *flood(void *unused)
+{
+    MemSchedEvent event = { .kind = MEMSCHED_EVENT_CONDITION_CHANGED,
+                            .id = "web" };
+
+    for (int i = 0; i < 100000; i++) {
+        event.condition = i % 2 ? MEMSCHED_CONDITION_LOW
+                                : MEMSCHED_CONDITION_HIGH;
+        emit(&event);
+    }
+    event = (MemSchedEvent) { .kind = MEMSCHED_EVENT_CONDITION_CHANGED,
+                              .id = "db",
+                              .condition = MEMSCHED_CONDITION_SOFT };
+    emit(&event);
+    return NULL;
+}
+
+static void start_thread(void *(*run)(void *))
+{
+    pthread_t thread;
+
+    if (pthread_create(&thread, NULL, run, NULL) == 0) {
+        pthread_detach(thread);
+    }
+}
+
+int memsched_set(MemSched *ms, const MemSchedChange *change,
+                 MemSchedMessage *ret_message)
+{
+    if (change->has_idle_tax && change->idle_tax_pct == 99) {
+        say(ret_message, "idle tax 99 is not for pretenders");
+        return -EINVAL;
+    }
+    if (change->has_interval) {
+        ms->interval_ms = change->interval_ms;
+        if (ms->interval_ms == 1111) {
+            start_thread(one_of_each);
+        } else if (ms->interval_ms == 2222) {
+            start_thread(flood);
+        }
+    }
+    return 0;
+}
+
+int memsched_reallocate(MemSched *ms, const MemSchedTransferOptions *options,
+                        uint64_t *ret_id, MemSchedMessage *ret_message)
+{
+    if (!strcmp(options->from, "nobody")) {
+        say(ret_message, "no guest is named nobody");
+        return -ENOENT;
+    }
+    if (!strcmp(options->from, "silent")) {
+        return -EAGAIN;
+    }
+    ms->last = *options;
+    snprintf(ms->last_from, sizeof(ms->last_from), "%s", options->from);
+    snprintf(ms->last_to, sizeof(ms->last_to), "%s", options->to);
+    *ret_id = UINT64_C(0x8000000000000001);
+    return 0;
+}
+
+size_t memsched_query_transfers(MemSched *ms, MemSchedTransferInfo *ret_infos,
+                                size_t max)
+{
+    if (max < 2) {
+        return 0;
+    }
+    transfer_info(&ret_infos[0]);
+    if (ms->last.deadline_ms != 4321) {
+        return 1;
+    }
+    ret_infos[1] = (MemSchedTransferInfo) { .id = 502 };
+    snprintf(ret_infos[1].reason, sizeof(ret_infos[1].reason),
+             "%s %s %llu %d", ms->last_from, ms->last_to,
+             (unsigned long long)ms->last.size_bytes, ms->last.source);
+    return 2;
+}
+
+void memsched_query(MemSched *ms, MemSchedInfo *ret_info)
+{
+    *ret_info = (MemSchedInfo) {
+        .id = "sched0", .policy = MEMSCHED_POLICY_SHARES,
+        .interval_ms = ms->interval_ms, .idle_tax_pct = 61, .dry_run = true,
+        .allow_inject = false, .fallback = true,
+        .state = MEMSCHED_CONDITION_SOFT, .pressure = 162, .clients = 2,
+        .pool_bytes = 101, .free_clean_bytes = 102, .free_dirty_bytes = 103,
+        .allocated_bytes = 104, .transit_bytes = 105, .held_bytes = 106,
+        .parity_bytes = 107, .quarantine_bytes = 108, .retired_bytes = 109,
+        .claimed_bytes = 110, .reserved_bytes = 111, .min_free_bytes = 112,
+        .free_huge_bytes = 113, .captured_pages = 201,
+        .populated_pages = 202, .moved_pages = 203, .copied_pages = 204,
+        .discarded_pages = 206, .scrubbed_pages = 207, .huge_moves = 208,
+        .split_frames = 209, .faults = 210, .faults_stale = 211,
+        .faults_waited = 212, .fault_ns_total = 213, .fault_p50_ns = 214,
+        .fault_p99_ns = 215, .fault_max_ns = 216, .flushes = 217,
+        .busy_pages = 218, .put_back_pages = 219, .refused_requests = 220,
+    };
+    memsched_probe(&ret_info->kernel, NULL);
+}
+
+static void client_web(MemSchedClientInfo *info)
+{
+    *info = (MemSchedClientInfo) {
+        .id = "web", .min_bytes = 301, .max_bytes = 302, .ram_bytes = 303,
+        .shares = 304, .entitlement_bytes = 305, .target_bytes = 306,
+        .allocated_bytes = 307, .active_bytes = 308, .idle_bytes = 309,
+        .ballooned_kernel_bytes = 310, .ballooned_application_bytes = 311,
+        .ballooned_reported_bytes = 312, .given_bytes = 313,
+        .huge_bytes = 314, .balloon_target_bytes = 315,
+        .balloon_actual_bytes = 316, .claimed_bytes = 317,
+        .condition = MEMSCHED_CONDITION_LOW, .pressure = 318,
+        .attached = true, .running = true, .stalled = true,
+        .unresponsive = false, .inhibited = true,
+        .responsiveness_bytes_per_s = 319, .faults = 320,
+        .fault_p50_ns = 321, .fault_p99_ns = 322, .fault_max_ns = 323,
+        .captured_pages = 324, .populated_pages = 325, .oom_deflates = 326,
+        .refused_pages = 327, .stats_age_ns = UINT64_C(640999999),
+    };
+    for (int i = 0; i < MEMSCHED_STATS; i++) {
+        info->stats[i] = 401 + i;
+    }
+}
+
+/* Nothing is known of it. */
+static void client_db(MemSchedClientInfo *info)
+{
+    *info = (MemSchedClientInfo) { .id = "db", .stats_age_ns = UINT64_MAX };
+    for (int i = 0; i < MEMSCHED_STATS; i++) {
+        info->stats[i] = MEMSCHED_STAT_UNKNOWN;
+    }
+}
+
+size_t memsched_query_clients(MemSched *ms, MemSchedClientInfo *ret_infos,
+                              size_t max)
+{
+    if (max >= 2) {
+        client_web(&ret_infos[0]);
+        client_db(&ret_infos[1]);
+    }
+    return 2;
+}
+
+int memsched_query_client(MemSched *ms, const char *id,
+                          MemSchedClientInfo *ret_info)
+{
+    if (strcmp(id, "web")) {
+        return -ENOENT;
+    }
+    client_web(ret_info);
+    return 0;
+}
+
+int memsched_client_set(MemSched *ms, const char *id,
+                        const MemSchedClientChange *change,
+                        MemSchedMessage *ret_message)
+{
+    if (strcmp(id, "web")) {
+        snprintf(ret_message->text, sizeof(ret_message->text),
+                 "no guest is named %s", id);
+        return -ENOENT;
+    }
+    /* The only way in which a test can see what arrived. */
+    snprintf(ret_message->text, sizeof(ret_message->text),
+             "%d %llu %d %llu %d %u", change->has_min,
+             (unsigned long long)change->min_bytes, change->has_max,
+             (unsigned long long)change->max_bytes, change->has_shares,
+             change->shares);
+    return change->has_shares && change->shares == 7 ? 0 : -EINVAL;
+}
+
+int memsched_translate(MemSched *ms, const char *id, uint64_t gpa,
+                       MemSchedTranslation *ret_translation,
+                       MemSchedMessage *ret_message)
+{
+    if (strcmp(id, "web")) {
+        return -ENOENT;
+    }
+    *ret_translation = (MemSchedTranslation) {
+        .region = "pc.ram", .offset_bytes = gpa + 1, .host_address = gpa + 2,
+        .has_pfn = gpa != 4096, .pfn = gpa + 3, .huge = gpa == 8192,
+        .state = gpa / 4096 % MEMSCHED_PAGE_STATES,
+    };
+    return 0;
+}
+
+int memsched_check(MemSched *ms, MemSchedMessage *ret_message)
+{
+    if (ms->interval_ms == 4444) {
+        sleep(2);
+    }
+    if (ms->interval_ms == 3333) {
+        say(ret_message, "free is 3 pages, counted 4");
+        return -EUCLEAN;
+    }
+    return 0;
+}
+
+void memsched_observe(MemSched *ms, const MemSchedObserver *observer,
+                      void *opaque)
+{
+    ms->observer = observer;
+    ms->opaque = opaque;
+}
