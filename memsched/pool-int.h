@@ -15,7 +15,8 @@
 typedef enum MsSlotKind {
     MS_SLOT_UNUSED,             /* never used, no page table */
     MS_SLOT_SMALL,              /* the bitmaps say what */
-    MS_SLOT_WHOLE,              /* one free huge page; bitmaps empty */
+    MS_SLOT_WHOLE,              /* one free huge page, in whichever zone;
+                                   bitmaps empty */
     MS_SLOT_OUT,                /* a huge run is out; bitmaps empty */
 } MsSlotKind;
 

@@ -212,8 +212,16 @@ bool ms_pool_break_locked(MsPool *pool)
     ms_unlock(&pool->lock);
 
     ms_pool_mark_pages(ms_slot_address(pool, from), FRAME_PAGES);
+    /* In two parts: in one, the page would arrive huge in a new slot. */
     moved = ms_uffd_move(&pool->uffd, ms_slot_address(pool, to),
-                         ms_slot_address(pool, from), FRAME_PAGES, false);
+                         ms_slot_address(pool, from), 1, false);
+    if (moved.moved_pages) {
+        moved = ms_uffd_move(&pool->uffd,
+                             ms_slot_address(pool, to) + MEMSCHED_PAGE_SIZE,
+                             ms_slot_address(pool, from) + MEMSCHED_PAGE_SIZE,
+                             FRAME_PAGES - 1, false);
+        moved.moved_pages++;
+    }
 
     ms_pageset_clear(&there);
     ms_pageset_add(&there, 0, moved.moved_pages);

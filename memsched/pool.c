@@ -210,6 +210,10 @@ MsMoveResult ms_pool_move_in(MsPool *pool, MsPoolRun *run, uint32_t first,
         ms_touch_pages(run->address + first * MEMSCHED_PAGE_SIZE,
                        result.moved_pages);
         note_split(pool, run);
+    } else if (!run->huge && result.moved_pages == MEMSCHED_PAGES_PER_FRAME &&
+               ms_pagemap_is_huge(&pool->pagemap, run->address) == 1) {
+        /* It was a huge page after all, and found no table here: fine. */
+        run->huge = true;
     }
     return result;
 }
@@ -219,6 +223,7 @@ static void end_huge_locked(MsPool *pool, MsPoolRun *run,
 {
     MsSlot *slot = &pool->slots[run->slot];
 
+    ms_pageset_clear(&slot->busy);      /* all of it, in a small slot */
     if (run->huge && is_full(present, run->pages)) {
         slot->kind = MS_SLOT_WHOLE;
         slot->clean_whole = clean;
@@ -258,7 +263,7 @@ void ms_pool_capture_end(MsPool *pool, MsPoolRun *run,
            ms_pageset_next(arrived, run->pages) == MS_PAGESET_PAGES);
     ms_lock(&pool->lock);
     pool->counts.capture_pages -= run->pages;
-    if (pool->slots[run->slot].kind == MS_SLOT_OUT) {
+    if (run->huge || pool->slots[run->slot].kind == MS_SLOT_OUT) {
         /* Whatever happened to pages that did not stay may leave a table. */
         end_huge_locked(pool, run, arrived, false, true);
     } else {
