@@ -1,0 +1,93 @@
+/*
+ * The real table of OS calls: errors are negative results
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <glib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "fake-sys.h"
+#include "sys.h"
+
+static void test_errors_are_negative_errno(void)
+{
+    const MsSys *sys = ms_sys_real();
+    void *p = NULL;
+    char c;
+
+    g_assert_cmpint(sys->open(sys, "/nonexistent", O_RDONLY), ==, -ENOENT);
+    g_assert_cmpint(sys->close(sys, -1), ==, -EBADF);
+    g_assert_cmpint(sys->read(sys, -1, &c, 1), ==, -EBADF);
+    g_assert_cmpint(sys->pread(sys, -1, &c, 1, 0), ==, -EBADF);
+    g_assert_cmpint(sys->write(sys, -1, &c, 1), ==, -EBADF);
+    g_assert_cmpint(sys->ioctl(sys, -1, 0, NULL), ==, -EBADF);
+    g_assert_cmpint(sys->mmap(sys, NULL, 0, PROT_READ,
+                              MAP_PRIVATE | MAP_ANONYMOUS, &p), ==, -EINVAL);
+    g_assert_null(p);
+    g_assert_cmpint(sys->munmap(sys, (void *)1, 1), ==, -EINVAL);
+    g_assert_cmpint(sys->madvise(sys, (void *)1, 1, MADV_NORMAL), ==,
+                    -EINVAL);
+}
+
+static void test_descriptors_carry_data(void)
+{
+    const MsSys *sys = ms_sys_real();
+    uint64_t value = 5;
+    int fd = sys->eventfd(sys, 0, 0);
+    struct pollfd pfd = { .fd = fd, .events = POLLIN };
+
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_cmpint(sys->poll(sys, &pfd, 1, 0), ==, 0);
+    g_assert_cmpint(sys->write(sys, fd, &value, 8), ==, 8);
+    g_assert_cmpint(sys->poll(sys, &pfd, 1, 0), ==, 1);
+    value = 0;
+    g_assert_cmpint(sys->read(sys, fd, &value, 8), ==, 8);
+    g_assert_cmpuint(value, ==, 5);
+    g_assert_cmpint(sys->close(sys, fd), ==, 0);
+}
+
+static void test_clock_rises_and_sleep_takes_its_time(void)
+{
+    const MsSys *sys = ms_sys_real();
+    uint64_t before = sys->now_ns(sys);
+
+    g_assert_cmpuint(before, >, 0);
+    sys->sleep_ns(sys, 1000 * 1000);
+    g_assert_cmpuint(sys->now_ns(sys) - before, >=, 1000 * 1000);
+}
+
+static void test_small_file_is_read_whole_or_cut(void)
+{
+    FakeSys *fake = fake_sys_new();
+    const MsSys *sys = fake_sys(fake);
+    char buf[8];
+
+    fake_file(fake, "/f", "abc\n");
+    g_assert_cmpint(ms_sys_read_file(sys, "/f", buf, sizeof(buf)), ==, 4);
+    g_assert_cmpstr(buf, ==, "abc\n");
+    fake_file(fake, "/f", "0123456789");
+    g_assert_cmpint(ms_sys_read_file(sys, "/f", buf, sizeof(buf)), ==, 7);
+    g_assert_cmpstr(buf, ==, "0123456");
+    g_assert_cmpint(ms_sys_read_file(sys, "/g", buf, sizeof(buf)), ==,
+                    -ENOENT);
+    fake_fail(fake, FAKE_READ_FILE, 0, 1, -EIO);
+    g_assert_cmpint(ms_sys_read_file(sys, "/f", buf, sizeof(buf)), ==, -EIO);
+    fake_sys_free(fake);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/sys/errors-are-negative-errno",
+                    test_errors_are_negative_errno);
+    g_test_add_func("/sys/descriptors-carry-data",
+                    test_descriptors_carry_data);
+    g_test_add_func("/sys/clock-rises-and-sleep-takes-its-time",
+                    test_clock_rises_and_sleep_takes_its_time);
+    g_test_add_func("/sys/small-file-is-read-whole-or-cut",
+                    test_small_file_is_read_whole_or_cut);
+    return g_test_run();
+}
