@@ -14,12 +14,6 @@
 #define PENDING __attribute__((weak))
 
 PENDING
-int memsched_probe(MemSchedKernel *ret_kernel, MemSchedMessage *ret_message)
-{
-    return -ENOSYS;
-}
-
-PENDING
 int memsched_start(const MemSchedOptions *options,
     void (*progress)(void *opaque, uint64_t done_bytes, uint64_t total_bytes),
     void *opaque, MemSched **ret_ms, MemSchedMessage *ret_message)
