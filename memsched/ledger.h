@@ -4,7 +4,7 @@
  * Pure: integers, no clock, no lock, no system call.  The caller serialises
  * (MemSched.ledger_lock).  All numbers are 4 KiB pages.
  *
- *     free + sum of allocated + retired = budget                    (I1)
+ *     free + sum of allocated = budget                               (I1)
  *     SAFE: free >= need + claims
  *     need = sum over accounts of max(0, min - allocated) + allowance left
  *
@@ -25,7 +25,6 @@ typedef struct MsLedger {
     uint64_t allocated;         /* sum of a_i */
     uint64_t need;              /* see above */
     uint64_t claims;            /* sum of c_i */
-    uint64_t retired;           /* bad frames, out of use */
     uint64_t rises;             /* how often somebody might get more than
                                    before: a refused fault looks at it */
 } MsLedger;
