@@ -25,7 +25,8 @@ typedef enum MsPageEvent {
     MS_PAGE_REPORT,             /* H,T -> P */
     MS_PAGE_DEFLATE,            /* G -> R; B,P -> H */
     MS_PAGE_DEVICE_RESET,       /* G -> R; B,P -> H */
-    MS_PAGE_SYSTEM_RESET,       /* also T,S -> H */
+    MS_PAGE_SYSTEM_RESET,       /* also T,S -> H (X and L hold something of
+                                   the kernel's: they go through C) */
     MS_PAGE_RESTORE,            /* H -> B,P: incoming migration */
     MS_PAGE_DISCARDED,          /* R,G -> H: somebody discarded the frame */
     MS_PAGE_TAKE_OUT,           /* R,G -> C: a capture begins */
@@ -41,7 +42,8 @@ typedef enum MsFrameFlag {
     MS_FRAME_HUGE  = 1 << 0,    /* mapped by one 2 MiB entry */
     MS_FRAME_TABLE = 1 << 1,    /* may have a page table: discard the empty
                                    range before a huge page moves in */
-    MS_FRAME_READY = 1 << 2,    /* every resident page is G: mover's turn */
+    MS_FRAME_READY = 1 << 2,    /* every resident page is G: mover's turn;
+                                   kept by ms_pages_change() */
 } MsFrameFlag;
 
 typedef struct MsFrame {

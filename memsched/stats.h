@@ -52,6 +52,7 @@ typedef struct MsStats {
     MsCounter copied_pages;
     MsCounter discarded_pages;
     MsCounter huge_moves;       /* 2 MiB pages that moved whole */
+    MsCounter split_frames;     /* huge pages that were split on the way */
     MsCounter flushes;          /* move calls */
     MsCounter busy_pages;
     MsCounter put_back_pages;
