@@ -7,13 +7,17 @@
 #define MEMSCHED_CAPTURE_H
 
 #include "memsched/memsched.h"
+#include "pageset.h"
+#include "pool.h"
+
+/* ---- the thread (mover.c) ---- */
 
 typedef struct MsMover MsMover;
 
 /* The one thread that captures pages in state G, and prefetches claims. */
 int ms_mover_start(MemSched *ms, MsMover **ret_mover);
 void ms_mover_stop(MsMover *mover);     /* NULL is fine */
-void ms_mover_kick(MsMover *mover);     /* any lock may be held */
+void ms_mover_kick(MsMover *mover);     /* any lock may be held; NULL is fine */
 
 /* TLB flushes a second that it may cause; 0: no limit.  Default 2000. */
 void ms_mover_set_budget(MsMover *mover, unsigned flushes_per_s);
@@ -24,6 +28,74 @@ void ms_mover_set_budget(MsMover *mover, unsigned flushes_per_s);
  * fault waits.  Returns at once; replaces an earlier wish.
  */
 void ms_capture_urge(MemSchedClient *client, uint64_t pages);
+
+/* ---- one batch of frames of one region (capture.c) ---- */
+
+/*
+ * 32 huge pages take 0.1 ms, 8 MiB of small ones 0.3 ms: so long a touch of
+ * one of the pages may have to wait.
+ */
+#define MS_CAPTURE_FRAMES 32u
+#define MS_CAPTURE_RUNS   48u
+#define MS_CAPTURE_SMALL  4u    /* frames of small pages in a batch */
+
+typedef struct MsCaptureFrame {
+    uint64_t frame;
+    MsPageSet take;             /* in C, and ours */
+    MsPageSet given;            /* part of take: was G, else R */
+    MsPageSet gone;             /* left the guest for good */
+    bool huge;                  /* all of it is one huge page */
+    bool table;                 /* a page table is left in the guest */
+    bool put_back;              /* fence raised, or no longer legal */
+} MsCaptureFrame;
+
+typedef struct MsCaptureRun {
+    MsPoolRun run;
+    unsigned index;             /* of its frame in the batch */
+    unsigned used;              /* positions that stand for a page */
+    MsPageSet pages;            /* position k: the k-th member */
+    MsPageSet arrived;          /* positions */
+} MsCaptureRun;
+
+typedef struct MsCapture {
+    MemSchedRegion *region;     /* entered by the caller */
+    MemSchedSource source;      /* for transfers */
+    MemSchedPageState state;    /* of what has left */
+    bool home;                  /* region goes away: no fence, nothing stays */
+    bool discard;               /* without moves */
+    uint64_t epoch;             /* of the region when the guest gave */
+    uint64_t pages_want;        /* in the batch */
+    unsigned frames, runs, small;
+    /* results, summed up over batches */
+    uint64_t captured_pages, busy_pages;
+    unsigned flushes;
+    MsCaptureFrame frame[MS_CAPTURE_FRAMES];
+    MsCaptureRun run[MS_CAPTURE_RUNS];
+} MsCapture;
+
+/* Region lock held, so that the epoch belongs to the state of the pages. */
+void ms_capture_init_locked(MsCapture *capture, MemSchedRegion *region,
+                            MemSchedSource source, MemSchedPageState state);
+
+/*
+ * Put members of @take that are R or G into C and into the batch.  False: the
+ * batch is full, nothing done.  Region lock held.
+ */
+bool ms_capture_add_locked(MsCapture *capture, uint64_t frame,
+                           const MsPageSet *take);
+
+/*
+ * Move the batch, put back what may not go, credit the rest, end C.  No lock
+ * held.  The batch is empty then.
+ */
+void ms_capture_run(MsCapture *capture);
+
+/*
+ * A page that is resident by our map gave a fault: if the kernel says that it
+ * is gone too (somebody discarded it), make it a hole, and take a new frame
+ * for the pool in exchange: true.  The region is entered; no lock held.
+ */
+bool ms_capture_discarded(MemSchedRegion *region, uint64_t page);
 
 /*
  * All resident pages of a region that nobody touches any more, home to the

@@ -11,6 +11,8 @@
 #ifndef MEMSCHED_CLIENT_H
 #define MEMSCHED_CLIENT_H
 
+#include <stdatomic.h>
+
 #include "memsched/memsched.h"
 #include "ledger.h"
 #include "lock.h"
@@ -117,6 +119,26 @@ void ms_client_pages(MemSchedClient *client, MsClientPages *ret_pages);
  * *ret_count 0 where there is none.
  */
 MemSchedRegion **ms_client_regions(MemSchedClient *client, size_t *ret_count);
+
+/* Queue a refused touch (once); what it was refused for comes later. */
+int ms_client_wait(MemSchedClient *client, MemSchedRegion *region,
+                   uint64_t page, bool device, uint64_t now_ns);
+size_t ms_client_waiters(MemSchedClient *client);
+/* The first one out of the queue: true, and its reference is yours. */
+bool ms_client_wait_next(MemSchedClient *client, MsWaiter *ret_waiter);
+/* Put one back, as the last; a pass keeps the order so. */
+void ms_client_wait_again(MemSchedClient *client, const MsWaiter *waiter);
+/* After a pass over the queue: say since when somebody waits. */
+void ms_client_wait_settle(MemSchedClient *client);
+/* Forget the waiters of a region that goes away. */
+void ms_client_wait_forget(MemSchedClient *client, MemSchedRegion *region);
+
+/* Account limits after a change of RAM or options.  -ENOSPC, -EINVAL. */
+int ms_client_set_limits(MemSchedClient *client, uint64_t min_bytes,
+                         uint64_t max_bytes);
+
+/* Reference to the present map; may be NULL. */
+MsGpaMap *ms_client_map(MemSchedClient *client);
 
 /* The region that holds a host address, with a reference, or NULL. */
 MemSchedRegion *ms_client_region_at(MemSchedClient *client,

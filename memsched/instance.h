@@ -69,6 +69,9 @@ struct MemSched {
     MsLock clients_lock;        /* rank leaf */
     MemSchedClient **clients;
     size_t clients_count, clients_size;
+    MemSchedRegion **regions;           /* of all guests; clients_lock */
+    size_t regions_count, regions_size;
+    _Atomic unsigned waiters;           /* faults that wait for a grant */
 
     /* options that change live; sched.c writes */
     _Atomic unsigned policy, interval_ms, idle_tax_pct;
@@ -94,5 +97,8 @@ MemSchedClient *ms_client_get(MemSched *ms, const char *id);
 
 /* Pages that the pool should keep ahead of demand are not there. */
 bool ms_is_short(MemSched *ms);
+
+/* The ledger changed: if faults wait, let them be tried again. */
+void ms_ledger_rose(MemSched *ms);
 
 #endif /* MEMSCHED_INSTANCE_H */

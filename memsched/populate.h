@@ -6,6 +6,9 @@
 #ifndef MEMSCHED_POPULATE_H
 #define MEMSCHED_POPULATE_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "ledger.h"
 #include "memsched/memsched.h"
 #include "pageset.h"
@@ -20,13 +23,25 @@ void ms_populate_claim(MemSchedClient *client, uint64_t pages);
 /* The mover's part of it: some of the wish; true while more is to do. */
 bool ms_populate_claim_step(MemSchedClient *client);
 
+/* What to put where, in one 2 MiB frame. */
+typedef struct MsPopulate {
+    MemSchedRegion *region;     /* the caller has entered it */
+    uint64_t frame;
+    MsPageSet want;
+    unsigned mask;              /* of states: the others are left alone */
+    unsigned touched;           /* a page of the frame that comes first, or
+                                   MS_PAGESET_PAGES */
+    unsigned grant_flags;       /* MsGrantFlag */
+    uint64_t keep;              /* slack that is left for others; does not
+                                   apply to the touched page */
+} MsPopulate;
+
 /*
- * Populate members of @want in frame @frame of @region that are holes now
- * (states of @mask), as many as the grant rule gives at once, to all of which
- * the caller has entered the region (no lock held).  Returns how many.
+ * Populate as many of them as the grant rule gives at once: with one huge page
+ * where the whole frame is empty and wanted.  With a touched page, around it
+ * only 64 pages or all.  No lock held.  Returns how many pages are there now
+ * that were not; @ret_touched (may be NULL): the touched one is populated.
  */
-uint64_t ms_populate_frame(MemSchedRegion *region, uint64_t frame,
-                           const MsPageSet *want, unsigned mask,
-                           unsigned grant_flags, uint64_t keep);
+uint64_t ms_populate_frame(const MsPopulate *populate, bool *ret_touched);
 
 #endif /* MEMSCHED_POPULATE_H */

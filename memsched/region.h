@@ -15,6 +15,8 @@
 #ifndef MEMSCHED_REGION_H
 #define MEMSCHED_REGION_H
 
+#include <stdatomic.h>
+
 #include "memsched/memsched.h"
 #include "lock.h"
 #include "pagestate.h"
@@ -39,6 +41,7 @@ struct MemSchedRegion {
     unsigned busy;              /* operations inside */
     bool dying;
     uint64_t ready_cursor;      /* the mover's place, a frame */
+    uint64_t retry_ns;          /* nothing ready could be taken: not before */
     uint64_t prefetch_cursor;   /* the same of ms_populate_claim() */
 };
 
@@ -59,5 +62,8 @@ static inline char *ms_region_address(const MemSchedRegion *region,
 /* Wait without the lock until no page of [first, first + count) is in C. */
 void ms_region_wait_transit_locked(MemSchedRegion *region, uint64_t first,
                                    uint64_t count);
+
+/* Wake whoever touched pages [first, first + count); no lock held. */
+void ms_region_wake(MemSchedRegion *region, uint64_t first, uint64_t count);
 
 #endif /* MEMSCHED_REGION_H */

@@ -1,0 +1,676 @@
+/*
+ * Taking pages out of a guest
+ *
+ * Owns the order of steps that makes a capture safe, for one batch of frames of
+ * one region:
+ *
+ *   region lock   pages R or G -> C            ms_capture_add_locked()
+ *   no lock       guest --move--> arena        move_out()
+ *   no lock       fence, epoch: legal still?   judge()
+ *   no lock       arena --move--> guest        put_back()
+ *   ledger lock   frames to the pool, guest discharged, claims: one moment
+ *   region lock   C -> B or P, or back to R, G
+ *   no lock       wake whoever touched a page in C
+ *
+ * The fence is read after the page has left: who raises it later finds the
+ * page gone and waits for the end of C.  The epoch is read under the region's
+ * lock after the move: a reset that comes later waits for the end of C and then
+ * sees the page as captured before it.
+ *
+ * A frame that the guest maps with one huge page is moved whole, by one call,
+ * into a slot that keeps it huge (2 to 3 us); everything else by runs of small
+ * pages (about 0.1 us a page in runs of 2 MiB).  One ledger transaction and two
+ * region locks a batch.
+ *
+ * Where moves do not work (shared RAM, an old kernel) the same steps discard
+ * the guest's page and put a fresh one into the arena; then the fence has to be
+ * looked at before, since nothing could be put back.
+ *
+ * Who runs it: the mover's thread, or the thread of a device for captures that
+ * must end inside a request.  It decides nothing about what to take.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include <string.h>
+#include <sys/mman.h>
+
+#include "instance.h"
+
+#define FRAME_PAGES MS_PAGESET_PAGES
+
+/* Pages of one run that may be busy one after the other before it is left. */
+#define BUSY_IN_A_ROW 3u
+/* For a refusal that says "the address space changes". */
+#define AGAIN_TRIES   3u
+
+/* ---- the batch ---- */
+
+static void reset_batch(MsCapture *c)
+{
+    c->frames = 0;
+    c->runs = 0;
+    c->small = 0;
+    c->pages_want = 0;
+}
+
+void ms_capture_init_locked(MsCapture *capture, MemSchedRegion *region,
+                            MemSchedSource source, MemSchedPageState state)
+{
+    capture->region = region;
+    capture->source = source;
+    capture->state = state;
+    capture->home = false;
+    capture->discard = !region->movable;
+    capture->epoch = region->epoch;
+    capture->captured_pages = 0;
+    capture->busy_pages = 0;
+    capture->flushes = 0;
+    reset_batch(capture);
+}
+
+static MsPageSet intersection(const MsPageSet *a, const MsPageSet *b)
+{
+    MsPageSet both;
+
+    for (unsigned w = 0; w < MS_PAGESET_WORDS; w++) {
+        both.word[w] = a->word[w] & b->word[w];
+    }
+    return both;
+}
+
+static void subtract(MsPageSet *set, const MsPageSet *less)
+{
+    for (unsigned w = 0; w < MS_PAGESET_WORDS; w++) {
+        set->word[w] &= ~less->word[w];
+    }
+}
+
+bool ms_capture_add_locked(MsCapture *capture, uint64_t frame,
+                           const MsPageSet *take)
+{
+    MemSchedRegion *region = capture->region;
+    MsPages *pages = &region->pages;
+    MsCaptureFrame *f = &capture->frame[capture->frames];
+    uint64_t first = frame * FRAME_PAGES;
+    MsPageSet set;
+    bool huge = pages->frame[frame].flags & MS_FRAME_HUGE;
+
+    if (capture->frames == MS_CAPTURE_FRAMES ||
+        (!huge && capture->small == MS_CAPTURE_SMALL)) {
+        return false;
+    }
+    ms_pages_select(pages, first, FRAME_PAGES,
+                    MS_STATE_BIT(RESIDENT) | MS_STATE_BIT(GIVEN), &set);
+    f->take = intersection(&set, take);
+    if (ms_pageset_empty(&f->take)) {
+        return true;
+    }
+    ms_pages_select(pages, first, FRAME_PAGES, MS_STATE_BIT(GIVEN), &set);
+    f->given = intersection(&set, &f->take);
+    ms_pageset_clear(&f->gone);
+    f->frame = frame;
+    f->huge = huge && ms_pageset_count(&f->take) == FRAME_PAGES;
+    f->table = !f->huge;
+    f->put_back = false;
+    if (huge && !f->huge) {
+        /* The first small move out of it splits it. */
+        ms_pages_set_flag(pages, frame, MS_FRAME_HUGE, false);
+        ms_count(&region->ms->stats.split_frames, 1);
+    }
+    ms_pages_change_set(pages, MS_PAGE_TAKE_OUT, frame, &f->take,
+                        MEMSCHED_PAGE_TRANSIT);
+    capture->pages_want += ms_pageset_count(&f->take);
+    capture->frames++;
+    capture->small += !f->huge;
+    return true;
+}
+
+/* ---- guest to arena ---- */
+
+static char *guest_address(const MsCapture *c, const MsCaptureFrame *f,
+                           unsigned page)
+{
+    return ms_region_address(c->region, f->frame * FRAME_PAGES + page);
+}
+
+/* A destination for up to @pages pages of frame @index, or NULL. */
+static MsCaptureRun *open_run(MsCapture *c, unsigned index, unsigned pages,
+                              bool huge)
+{
+    MsCaptureRun *r = &c->run[c->runs];
+
+    if (c->runs == MS_CAPTURE_RUNS ||
+        ms_pool_capture_begin(c->region->ms->pool, pages, huge,
+                              &r->run) < 0) {
+        return NULL;
+    }
+    r->index = index;
+    r->used = 0;
+    ms_pageset_clear(&r->pages);
+    ms_pageset_clear(&r->arrived);
+    c->runs++;
+    return r;
+}
+
+static void move_huge(MsCapture *c, unsigned index)
+{
+    MsCaptureFrame *f = &c->frame[index];
+    MsCaptureRun *r = open_run(c, index, FRAME_PAGES, true);
+    MsMoveResult moved;
+
+    if (r == NULL) {
+        return;
+    }
+    for (unsigned tries = 0; ; tries++) {
+        moved = ms_pool_move_in(c->region->ms->pool, &r->run, 0,
+                                guest_address(c, f, 0), FRAME_PAGES);
+        c->flushes += moved.calls;
+        if (moved.stop != MS_MOVE_AGAIN || moved.moved_pages > 0 ||
+            tries == AGAIN_TRIES) {
+            break;
+        }
+    }
+    r->used = FRAME_PAGES;
+    ms_pageset_fill(&r->pages);
+    ms_pageset_add(&r->arrived, 0, moved.moved_pages);
+    f->table = !r->run.huge;
+    if (r->run.huge && moved.moved_pages == FRAME_PAGES) {
+        ms_count(&c->region->ms->stats.huge_moves, 1);
+    }
+}
+
+/*
+ * Pages [page, page + count) of the guest to positions from r->used on, around
+ * whatever does not move.  False: this frame is better left alone now.
+ */
+static bool move_segment(MsCapture *c, MsCaptureRun *r, unsigned page,
+                         unsigned count)
+{
+    MemSched *ms = c->region->ms;
+    MsCaptureFrame *f = &c->frame[r->index];
+    unsigned busy = 0, tries = 0, done = 0, at = r->used;
+
+    ms_pageset_add(&r->pages, page, count);
+    r->used += count;
+    while (done < count) {
+        MsMoveResult moved =
+            ms_pool_move_in(ms->pool, &r->run, at + done,
+                            guest_address(c, f, page + done), count - done);
+
+        c->flushes += moved.calls;
+        ms_pageset_add(&r->arrived, at + done, moved.moved_pages);
+        done += moved.moved_pages;
+        busy = moved.moved_pages ? 0 : busy;
+        switch (moved.stop) {
+        case MS_MOVE_DONE:
+            break;
+        case MS_MOVE_AGAIN:
+            if (tries++ == AGAIN_TRIES) {
+                return false;
+            }
+            break;
+        case MS_MOVE_BUSY:
+            if (++busy == BUSY_IN_A_ROW) {
+                return false;
+            }
+            done++;
+            break;
+        case MS_MOVE_NOENT:
+            /*
+             * Discarded behind our back: its frame went to the kernel, so
+             * another one takes its place.
+             */
+            if (ms_pool_fill(ms->pool, &r->run, at + done, 1) == 0) {
+                ms_pageset_add(&r->arrived, at + done, 1);
+                ms_count(&ms->stats.discarded_pages, 1);
+            }
+            done++;
+            break;
+        default:
+            return false;
+        }
+    }
+    return true;
+}
+
+static void move_small(MsCapture *c, unsigned index)
+{
+    MsCaptureFrame *f = &c->frame[index];
+    unsigned left = ms_pageset_count(&f->take), page, count;
+    MsCaptureRun *r = NULL;
+
+    for (unsigned p = 0; ms_pageset_run(&f->take, p, &page, &count);
+         p = page + count) {
+        if (r == NULL || r->used == r->run.pages) {
+            r = open_run(c, index, left, false);
+        }
+        if (r == NULL) {
+            return;
+        }
+        if (count > r->run.pages - r->used) {
+            count = r->run.pages - r->used;
+        }
+        if (!move_segment(c, r, page, count)) {
+            return;
+        }
+        left -= count;
+    }
+}
+
+/* ---- the same without moves ---- */
+
+static int discard_guest(MsCapture *c, char *address, unsigned pages)
+{
+    const MsSys *sys = c->region->ms->sys;
+
+    return sys->madvise(sys, address, (size_t)pages << MEMSCHED_PAGE_SHIFT,
+                        c->region->shared ? MADV_REMOVE : MADV_DONTNEED);
+}
+
+static void discard_segment(MsCapture *c, MsCaptureRun *r, unsigned page,
+                            unsigned count)
+{
+    MsPool *pool = c->region->ms->pool;
+    char *address = guest_address(c, &c->frame[r->index], page);
+    unsigned at = r->used;
+
+    ms_pageset_add(&r->pages, page, count);
+    r->used += count;
+    c->flushes++;
+    if (c->home) {
+        /* Nobody wants it any more: first give, then take. */
+        discard_guest(c, address, count);
+        if (ms_pool_fill(pool, &r->run, at, count) == 0) {
+            ms_pageset_add(&r->arrived, at, count);
+        }
+        return;
+    }
+    if (ms_pool_fill(pool, &r->run, at, count) < 0) {
+        return;
+    }
+    if (discard_guest(c, address, count) < 0) {
+        ms_pool_discard(pool, &r->run, at, count);
+        return;
+    }
+    ms_pageset_add(&r->arrived, at, count);
+}
+
+static void discard_frame(MsCapture *c, unsigned index)
+{
+    MsCaptureFrame *f = &c->frame[index];
+    unsigned left = ms_pageset_count(&f->take), page, count;
+    MsCaptureRun *r = NULL;
+
+    if (!c->home && ms_fence_is_raised(&c->region->ms->fence,
+                                       guest_address(c, f, 0))) {
+        return;
+    }
+    for (unsigned p = 0; ms_pageset_run(&f->take, p, &page, &count);
+         p = page + count) {
+        if (r == NULL || r->used == r->run.pages) {
+            r = open_run(c, index, left, false);
+        }
+        if (r == NULL) {
+            return;
+        }
+        if (count > r->run.pages - r->used) {
+            count = r->run.pages - r->used;
+        }
+        discard_segment(c, r, page, count);
+        left -= count;
+    }
+}
+
+static void move_out(MsCapture *c)
+{
+    for (unsigned i = 0; i < c->frames; i++) {
+        MsCaptureFrame *f = &c->frame[i];
+
+        if (c->discard) {
+            discard_frame(c, i);
+            continue;
+        }
+        /*
+         * A whole frame of small pages may have been collapsed by the kernel;
+         * to ask costs 0.2 us, not to ask 0.5 ms for the split.
+         */
+        if (!f->huge && ms_pageset_count(&f->take) == FRAME_PAGES &&
+            ms_pagemap_is_huge(ms_pool_pagemap(c->region->ms->pool),
+                               guest_address(c, f, 0)) == 1) {
+            f->huge = true;
+        }
+        if (f->huge) {
+            move_huge(c, i);
+        } else {
+            move_small(c, i);
+        }
+    }
+}
+
+/* ---- may it go? ---- */
+
+static void judge(MsCapture *c)
+{
+    MemSched *ms = c->region->ms;
+    bool legal;
+
+    if (c->home || c->discard) {
+        return;
+    }
+    ms_lock(&c->region->lock);
+    legal = c->region->epoch == c->epoch;
+    ms_unlock(&c->region->lock);
+    for (unsigned i = 0; i < c->frames; i++) {
+        MsCaptureFrame *f = &c->frame[i];
+
+        f->put_back = !legal || ms_fence_is_raised(&ms->fence,
+                                                   guest_address(c, f, 0));
+    }
+}
+
+/*
+ * One page that would not move back: its mapping looks shared until it is
+ * written once; and if that does not help, its content goes into a new frame.
+ * Returns only when the page is back: its content is the guest's.
+ */
+static void put_back_page(MsCapture *c, MsCaptureRun *r, unsigned at,
+                          char *guest)
+{
+    MemSched *ms = c->region->ms;
+    const MsUffd *uffd = &c->region->client->uffd;
+    char *arena = r->run.address + ((size_t)at << MEMSCHED_PAGE_SHIFT);
+
+    for (;;) {
+        MsMoveResult back;
+
+        *(volatile char *)arena = *(volatile char *)arena;
+        back = ms_uffd_move(uffd, guest, arena, 1, true);
+        c->flushes += back.calls;
+        if (back.moved_pages == 1) {
+            return;
+        }
+        back = ms_uffd_copy(uffd, guest, arena, 1, false, true);
+        if (back.moved_pages == 1 || back.stop == MS_MOVE_EXISTS ||
+            back.stop == MS_MOVE_GONE) {
+            ms_pool_discard(ms->pool, &r->run, at, 1);
+            ms_count(&ms->stats.copied_pages, 1);
+            return;
+        }
+        ms->sys->sleep_ns(ms->sys, 1000000);
+    }
+}
+
+static void put_back_run(MsCapture *c, MsCaptureRun *r)
+{
+    MsCaptureFrame *f = &c->frame[r->index];
+    unsigned at = 0, page, count;
+
+    for (unsigned p = 0; ms_pageset_run(&r->pages, p, &page, &count);
+         p = page + count) {
+        unsigned done = 0;
+
+        while (done < count) {
+            char *guest = guest_address(c, f, page + done);
+            MsMoveResult back;
+            unsigned n = 0;
+
+            while (done + n < count &&
+                   ms_pageset_has(&r->arrived, at + done + n)) {
+                n++;
+            }
+            if (n == 0) {
+                done++;
+                continue;
+            }
+            back = ms_uffd_move(&c->region->client->uffd, guest,
+                                r->run.address + ((size_t)(at + done) <<
+                                                  MEMSCHED_PAGE_SHIFT),
+                                n, true);
+            c->flushes += back.calls;
+            done += back.moved_pages;
+            if (back.moved_pages < n) {
+                put_back_page(c, r, at + done, guest_address(c, f,
+                                                             page + done));
+                done++;
+            }
+        }
+        at += count;
+    }
+    ms_count(&c->region->ms->stats.put_back_pages,
+             ms_pageset_count(&r->arrived));
+    ms_pageset_clear(&r->arrived);
+}
+
+static void put_back(MsCapture *c)
+{
+    for (unsigned i = 0; i < c->runs; i++) {
+        MsCaptureRun *r = &c->run[i];
+
+        if (c->frame[r->index].put_back &&
+            !ms_pageset_empty(&r->arrived)) {
+            put_back_run(c, r);
+        }
+    }
+}
+
+/* ---- the books ---- */
+
+/* The members of @run's pages whose position has arrived. */
+static void add_gone(MsCaptureFrame *f, const MsCaptureRun *r)
+{
+    unsigned at = 0, page, count;
+
+    if (ms_pageset_count(&r->arrived) == r->used) {
+        for (unsigned w = 0; w < MS_PAGESET_WORDS; w++) {
+            f->gone.word[w] |= r->pages.word[w];
+        }
+        return;
+    }
+    for (unsigned p = 0; ms_pageset_run(&r->pages, p, &page, &count);
+         p = page + count) {
+        for (unsigned i = 0; i < count; i++, at++) {
+            if (ms_pageset_has(&r->arrived, at)) {
+                ms_pageset_add(&f->gone, page + i, 1);
+            }
+        }
+    }
+}
+
+static uint64_t credit(MsCapture *c)
+{
+    MemSchedClient *client = c->region->client;
+    MemSched *ms = client->ms;
+    MsHow how = c->discard ? MS_HOW_DISCARDED : MS_HOW_MOVED;
+    uint64_t pages = 0;
+
+    for (unsigned i = 0; i < c->runs; i++) {
+        add_gone(&c->frame[c->run[i].index], &c->run[i]);
+        pages += ms_pageset_count(&c->run[i].arrived);
+    }
+    ms_lock(&ms->ledger_lock);
+    for (unsigned i = 0; i < c->runs; i++) {
+        ms_pool_capture_end(ms->pool, &c->run[i].run, &c->run[i].arrived);
+    }
+    if (pages > 0) {
+        ms_ledger_capture(&ms->ledger, &client->account, pages);
+        if (!c->home && ms->hooks && ms->hooks->captured) {
+            ms->hooks->captured(ms, client, c->source, pages, how);
+        }
+    }
+    ms_unlock(&ms->ledger_lock);
+
+    ms_count(&ms->stats.captured_pages, pages);
+    ms_count(&client->stats_counters.captured_pages, pages);
+    ms_count(how == MS_HOW_MOVED ? &ms->stats.moved_pages
+                                 : &ms->stats.discarded_pages, pages);
+    ms_count(&ms->stats.flushes, c->flushes);
+    return pages;
+}
+
+/* End C for one frame; 1 if a fault was parked there. */
+static int end_transit_locked(MsCapture *c, MsCaptureFrame *f)
+{
+    MsPages *pages = &c->region->pages;
+    MsPageSet rest = f->take, given;
+    bool same = c->region->epoch == c->epoch;
+    int parked;
+
+    parked = ms_pages_change_set(pages, MS_PAGE_CAPTURED, f->frame, &f->gone,
+                                 c->state);
+    subtract(&rest, &f->gone);
+    given = intersection(&rest, &f->given);
+    if (!same) {
+        ms_pageset_clear(&given);       /* reset: the guest's own again */
+    }
+    subtract(&rest, &given);
+    parked |= ms_pages_change_set(pages, MS_PAGE_PUT_BACK, f->frame, &given,
+                                  MEMSCHED_PAGE_GIVEN);
+    parked |= ms_pages_change_set(pages, MS_PAGE_PUT_BACK, f->frame, &rest,
+                                  MEMSCHED_PAGE_RESIDENT);
+    return parked;
+}
+
+static void end_frame_flags_locked(MsCapture *c, MsCaptureFrame *f)
+{
+    MsPages *pages = &c->region->pages;
+    bool huge = false;
+
+    if (f->huge && pages->frame[f->frame].resident == FRAME_PAGES) {
+        /* All of it came back, or never went. */
+        huge = ms_pagemap_is_huge(ms_pool_pagemap(c->region->ms->pool),
+                                  guest_address(c, f, 0)) == 1;
+        f->table = !huge;
+    }
+    ms_pages_set_flag(pages, f->frame, MS_FRAME_HUGE, huge);
+    ms_pages_set_flag(pages, f->frame, MS_FRAME_TABLE, f->table);
+}
+
+static void end_transit(MsCapture *c)
+{
+    MemSchedRegion *region = c->region;
+    bool parked[MS_CAPTURE_FRAMES];
+
+    ms_lock(&region->lock);
+    for (unsigned i = 0; i < c->frames; i++) {
+        parked[i] = end_transit_locked(c, &c->frame[i]) > 0;
+        end_frame_flags_locked(c, &c->frame[i]);
+    }
+    ms_cond_broadcast(&region->cond);
+    ms_unlock(&region->lock);
+
+    for (unsigned i = 0; i < c->frames; i++) {
+        if (parked[i]) {
+            /* Touches again: finds the page, or a fault that can be served. */
+            ms_region_wake(region, c->frame[i].frame * FRAME_PAGES,
+                           FRAME_PAGES);
+        }
+    }
+}
+
+void ms_capture_run(MsCapture *capture)
+{
+    MemSched *ms = capture->region->ms;
+    uint64_t gone;
+
+    if (capture->frames == 0) {
+        return;
+    }
+    move_out(capture);
+    judge(capture);
+    put_back(capture);
+    gone = credit(capture);
+    end_transit(capture);
+
+    capture->captured_pages += gone;
+    capture->busy_pages += capture->pages_want - gone;
+    ms_count(&ms->stats.busy_pages, capture->pages_want - gone);
+    if (gone > 0) {
+        ms_ledger_rose(ms);
+    }
+    reset_batch(capture);
+}
+
+/* ---- behind our back ---- */
+
+bool ms_capture_discarded(MemSchedRegion *region, uint64_t page)
+{
+    MemSched *ms = region->ms;
+    uint64_t frame = page / FRAME_PAGES;
+    MsPagemapCount count;
+    MsPoolRun run;
+    MsPageSet arrived;
+    bool gone;
+
+    ms_lock(&region->lock);
+    gone = ms_page_change_is_legal(MS_PAGE_DISCARDED,
+                                   ms_pages_get(&region->pages, page),
+                                   MEMSCHED_PAGE_HOLE) &&
+           ms_pagemap_count(ms_pool_pagemap(ms->pool),
+                            ms_region_address(region, page), 1,
+                            &count) == 0 &&
+           count.present_pages + count.swapped_pages + count.zero_pages == 0;
+    if (gone) {
+        ms_pages_change(&region->pages, MS_PAGE_DISCARDED, page, 1,
+                        MEMSCHED_PAGE_HOLE);
+        ms_pages_set_flag(&region->pages, frame, MS_FRAME_HUGE, false);
+        ms_pages_set_flag(&region->pages, frame, MS_FRAME_TABLE, true);
+    }
+    ms_unlock(&region->lock);
+    if (!gone) {
+        return false;
+    }
+    ms_pageset_clear(&arrived);
+    if (ms_pool_capture_begin(ms->pool, 1, false, &run) == 0) {
+        if (ms_pool_fill(ms->pool, &run, 0, 1) == 0) {
+            ms_pageset_add(&arrived, 0, 1);
+        }
+        ms_lock(&ms->ledger_lock);
+        ms_pool_capture_end(ms->pool, &run, &arrived);
+        if (!ms_pageset_empty(&arrived)) {
+            ms_ledger_capture(&ms->ledger, &region->client->account, 1);
+        }
+        ms_unlock(&ms->ledger_lock);
+    }
+    ms_count(&ms->stats.discarded_pages, 1);
+    return true;
+}
+
+/* ---- home ---- */
+
+static void home_pass(MsCapture *c)
+{
+    MemSchedRegion *region = c->region;
+    MsPageSet all;
+    uint64_t frame = 0;
+
+    ms_pageset_fill(&all);
+    while (frame < region->pages.frames) {
+        ms_lock(&region->lock);
+        while (frame < region->pages.frames &&
+               (region->pages.frame[frame].resident == 0 ||
+                ms_capture_add_locked(c, frame, &all))) {
+            frame++;
+        }
+        ms_unlock(&region->lock);
+        ms_capture_run(c);
+    }
+}
+
+void ms_capture_region_home(MemSchedRegion *region)
+{
+    MsCapture capture;
+
+    ms_lock(&region->lock);
+    ms_capture_init_locked(&capture, region, MEMSCHED_SOURCE_ANY,
+                           MEMSCHED_PAGE_HOLE);
+    ms_unlock(&region->lock);
+    capture.home = true;
+    home_pass(&capture);
+    if (region->pages.count[MEMSCHED_PAGE_RESIDENT] +
+        region->pages.count[MEMSCHED_PAGE_GIVEN] > 0) {
+        /* Pinned, or locked: the content is nobody's, the frame counts. */
+        capture.discard = true;
+        home_pass(&capture);
+    }
+}
