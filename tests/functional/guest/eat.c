@@ -1,0 +1,58 @@
+/*
+ * A hungry program for a guest
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Usage: eat NAME MIB
+ *
+ * Takes MIB of anonymous memory, a page after the other, and keeps it; how
+ * far it has come is in its status (status.h).  What it takes must read as
+ * zero before it is written: anything else is counted as an error.
+ */
+
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "status.h"
+
+/* Whether the page, never written so far, reads as zero; writes it. */
+static bool take(uint64_t *words)
+{
+    uint64_t any = 0;
+
+    for (int i = 0; i < (int)(PAGE_BYTES / sizeof(*words)); i++) {
+        any |= words[i];
+    }
+    words[0] = ~any | 1;
+    return any == 0;
+}
+
+int main(int argc, char **argv)
+{
+    Status *status;
+    uint64_t pages;
+    char *memory;
+
+    if (argc != 3) {
+        fprintf(stderr, "usage: eat NAME MIB\n");
+        return 2;
+    }
+    pages = strtoull(argv[2], NULL, 0) * (1024 * 1024 / PAGE_BYTES);
+    status = status_map(argv[1]);
+    memory = mmap(NULL, pages * PAGE_BYTES, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (!status || memory == MAP_FAILED) {
+        perror("eat");
+        return 1;
+    }
+    status->pages = pages;
+    for (uint64_t page = 0; page < pages; page++) {
+        if (!take((uint64_t *)(memory + page * PAGE_BYTES))) {
+            status->errors++;
+        }
+        status->filled = page + 1;
+    }
+    while (1) {
+        pause();
+    }
+}
