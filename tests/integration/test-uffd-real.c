@@ -366,11 +366,12 @@ static void test_memory_locked_on_one_side_is_inval(void)
         return;
     }
     real_ram_fill(pair.from, 0, FRAME_PAGES, 1);
-    if (mlock(pair.from->base, MEMSCHED_FRAME_SIZE) < 0) {
+    /* By number: sanitizers make mlock() do nothing. */
+    if (syscall(SYS_mlock, pair.from->base, MEMSCHED_FRAME_SIZE) < 0) {
         g_test_skip("no memory may be locked here (RLIMIT_MEMLOCK)");
     } else {
         g_assert_cmpint(pair_move(&pair, 8).stop, ==, MS_MOVE_INVAL);
-        munlock(pair.from->base, MEMSCHED_FRAME_SIZE);
+        syscall(SYS_munlock, pair.from->base, MEMSCHED_FRAME_SIZE);
         g_assert_cmpint(pair_move(&pair, 8).stop, ==, MS_MOVE_DONE);
     }
     pair_free(&pair);
