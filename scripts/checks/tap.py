@@ -8,6 +8,7 @@ SKIP_STATUS = 77
 
 LINE = re.compile(r'^\s*(not ok|ok)\b\s*(\d*)\s*(?:- )?(.*)$')
 PLAN = re.compile(r'^\s*1\.\.(\d+)(?:\s*#\s*SKIP\b\s*(.*))?', re.I)
+BAIL = re.compile(r'^\s*Bail out!\s*(.*)$')
 DIRECTIVE = re.compile(r'#\s*(SKIP|TODO)\b:?\s*(.*)$', re.I)
 
 
@@ -33,6 +34,10 @@ def parse(name, text):
     """The TAP lines of a program, or None where it prints none."""
     outcome, plan, count = Outcome(), None, 0
     for line in text.splitlines():
+        bail = BAIL.match(line)
+        if bail:
+            outcome.failed.append((name, bail.group(1) or 'bailed out'))
+            return outcome
         planned = PLAN.match(line)
         if planned:
             plan = int(planned.group(1))
