@@ -47,7 +47,7 @@ lint:
 	@$(PYTHON) scripts/run-tests lint
 
 bench: launcher
-	@bench/run
+	@scripts/run-bench
 
 fuzz: configured
 	@scripts/fuzz
