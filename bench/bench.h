@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BENCH_MAX_ROUNDS 64
+#define BENCH_MAX_ROUNDS 256
 
 /* Times of the rounds of one measurement. */
 typedef struct BenchTimes {

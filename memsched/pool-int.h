@@ -100,6 +100,8 @@ struct MsPool {
     uint32_t paused;            /* ms_pool_pause_work() in force */
     uint32_t waiters;           /* takes that wait for a loan to come back */
     bool kicked;
+    uint64_t demand_pages;      /* small pages taken lately, fading */
+    uint64_t demand_ns;         /* when it faded last */
     uint64_t remake_after_ns;   /* no huge page was to be had: not before */
     MsCond returned;            /* a loan came back */
     MsCond work;                /* there may be work */
@@ -181,6 +183,9 @@ void ms_slot_break_locked(MsPool *pool, uint32_t slot);
 void ms_pool_mark_pages(char *address, uint32_t pages);
 
 /* ---- pool-work.c ---- */
+
+/* Small pages were taken: so many are wanted again soon, perhaps. */
+void ms_pool_note_demand_locked(MsPool *pool, uint32_t pages);
 
 /*
  * Make small pages out of a huge one, in a small slot; all of them dirty.

@@ -38,6 +38,13 @@
 /* After the host had no huge page to give, it is left alone for a while. */
 #define REMAKE_PAUSE_NS (UINT64_C(1000) * 1000 * 1000)
 
+/*
+ * Demand for small pages fades by an eighth each half second: after a burst
+ * that used up the pool they are remade within some 10 s.
+ */
+#define DEMAND_STEP_NS (UINT64_C(500) * 1000 * 1000)
+#define DEMAND_MAX_STEPS 64
+
 /* A huge page is broken for the reserve only out of plenty. */
 #define BREAK_RESERVE_FACTOR 4
 
@@ -51,18 +58,53 @@ typedef enum Job {
     JOB_DROP_TABLE,
 } Job;
 
+/*
+ * Small pages that are not remade: the reserve, or as many as were taken
+ * lately.  Otherwise guests that use small pages would have them made whole
+ * behind one transfer and broken again, at 1 ms a chunk, in front of the next.
+ */
+static uint64_t kept_pages_locked(MsPool *pool)
+{
+    uint64_t now = pool->sys->now_ns(pool->sys);
+
+    for (unsigned i = 0; i < DEMAND_MAX_STEPS && pool->demand_pages &&
+         now - pool->demand_ns >= DEMAND_STEP_NS; i++) {
+        pool->demand_pages -= pool->demand_pages / 8 + 1;
+        pool->demand_ns += DEMAND_STEP_NS;
+    }
+    return pool->demand_pages > pool->reserve_pages ? pool->demand_pages
+                                                    : pool->reserve_pages;
+}
+
+void ms_pool_note_demand_locked(MsPool *pool, uint32_t pages)
+{
+    if (!pool->demand_pages) {
+        pool->demand_ns = pool->sys->now_ns(pool->sys);
+    }
+    pool->demand_pages += pages;
+    if (pool->demand_pages > pool->pages) {
+        pool->demand_pages = pool->pages;
+    }
+}
+
+/* Twice what is kept before clean pages go: no back and forth with (2). */
+static uint64_t surplus_from_locked(MsPool *pool)
+{
+    return 2 * (kept_pages_locked(pool) + FRAME_PAGES);
+}
+
 static bool wants_remake_locked(MsPool *pool)
 {
-    uint64_t reserve = pool->reserve_pages;
+    uint64_t small = pool->small_clean + pool->small_dirty;
 
-    if (pool->small_clean < reserve ||
+    if (small < FRAME_PAGES ||
         (pool->remake_after_ns &&
          pool->sys->now_ns(pool->sys) < pool->remake_after_ns)) {
         return false;
     }
-    /* Twice the reserve before clean pages go: no back and forth with (2). */
-    return pool->small_dirty >= FRAME_PAGES ||
-           pool->small_clean > 2 * reserve + 2 * FRAME_PAGES;
+    return (pool->small_dirty >= FRAME_PAGES &&
+            small >= kept_pages_locked(pool) + FRAME_PAGES) ||
+           pool->small_clean > surplus_from_locked(pool);
 }
 
 static Job next_job_locked(MsPool *pool)
@@ -347,7 +389,7 @@ static void remake_locked(MsPool *pool)
     bool table = false;
 
     count = gather_locked(pool, false, pieces, 0, &pages);
-    if (pool->small_clean > 2 * pool->reserve_pages + 2 * FRAME_PAGES) {
+    if (pool->small_clean > surplus_from_locked(pool)) {
         count = gather_locked(pool, true, pieces, count, &pages);
     }
     if (pages == FRAME_PAGES) {

@@ -336,6 +336,7 @@ static bool take_small_locked(MsPool *pool, unsigned flags, unsigned pages,
     }
     ms_slot_lend_locked(pool, slot, first, n);
     ms_pool_count_small_locked(pool, clean, -(int64_t)n);
+    ms_pool_note_demand_locked(pool, n);
     *run = (MsPoolRun) {
         .address = ms_slot_address(pool, slot) + first * MEMSCHED_PAGE_SIZE,
         .pages = n,

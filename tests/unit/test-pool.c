@@ -467,6 +467,34 @@ static void test_host_short_of_huge_pages_loses_no_page(Fixture *f,
     g_assert_cmpuint(fake_frames(f->fake), ==, frames);
 }
 
+static void test_small_pages_in_demand_are_not_remade_until_it_fades(
+    Fixture *f, const void *data)
+{
+    pool_start(f, 8, 64);
+    /* Two frames' worth taken in small runs, and given back. */
+    for (unsigned at = 0; at < 2 * FRAME_PAGES; ) {
+        MsPoolRun run;
+
+        g_assert_cmpint(ms_pool_take(f->pool, 64, 0, &run), ==, 0);
+        g_assert_cmpint(ms_pool_move_out(f->pool, &run, 0, &f->uffd,
+                                         ram_page(f, at), run.pages,
+                                         true).stop, ==, MS_MOVE_DONE);
+        at += run.pages;
+        ms_pool_take_end(f->pool, &run, NULL, false);
+    }
+    memset(f->ram, 1, 2 * MEMSCHED_FRAME_SIZE);
+    capture_in_parts(f, 2 * FRAME_PAGES);
+    work_all(f);
+    assert_sound(f);
+    g_assert_cmpuint(counts_of(f).remade, ==, 0);
+    g_assert_cmpuint(counts_of(f).free_clean_pages, ==, 8 * FRAME_PAGES);
+    fake_advance(f->fake, UINT64_C(60) * 1000 * 1000 * 1000);
+    work_all(f);
+    assert_sound(f);
+    g_assert_cmpuint(counts_of(f).remade, >, 0);
+    g_assert_cmpuint(fake_frames(f->fake), ==, 8 * FRAME_PAGES);
+}
+
 static void test_failing_populate_while_remaking_changes_nothing(
     Fixture *f, const void *data)
 {
@@ -651,6 +679,8 @@ int main(int argc, char **argv)
         test_background_clears_huge_pages_first);
     ADD("host-short-of-huge-pages-loses-no-page",
         test_host_short_of_huge_pages_loses_no_page);
+    ADD("small-pages-in-demand-are-not-remade-until-it-fades",
+        test_small_pages_in_demand_are_not_remade_until_it_fades);
     ADD("failing-populate-while-remaking-changes-nothing",
         test_failing_populate_while_remaking_changes_nothing);
     ADD("paused-background-does-nothing",
