@@ -234,16 +234,16 @@ static void baselines(Bench *b, bool huge)
     }
     bench_unmap(to, BYTES);
     bench_unmap(from, BYTES);
-    bench_rate("memcpy", b->variant, BYTES, &b->copy, NULL, 0);
+    bench_rate("memcpy", b->variant, BYTES, &b->copy, NULL, NULL);
     bench_rate(huge ? "discard-and-fault-huge" : "discard-and-fault-4k",
-               b->variant, BYTES, &b->discard, NULL, 0);
+               b->variant, BYTES, &b->discard, NULL, NULL);
     bench_rate(huge ? "kernel-first-touch-huge" : "kernel-first-touch-4k",
-               b->variant, BYTES, &b->touch, NULL, 0);
+               b->variant, BYTES, &b->touch, NULL, NULL);
 }
 
 /* ---- the figures ---- */
 
-static double mark(const Bench *b, double idle, double busy)
+static const char *mark(const Bench *b, const char *idle, const char *busy)
 {
     return b->variant[0] == 'i' ? idle : busy;
 }
@@ -288,13 +288,17 @@ static void report_trips(Bench *b)
     round_trips(b, false, &none, &inline_);
     snprintf(name, sizeof(name), "capture-%s", kind);
     bench_rate(name, b->variant, moved_bytes(b), &out, &b->copy,
-               b->huge ? mark(b, 500, 130) : mark(b, 30, 20));
+               b->huge ? mark(b, "500", "130") : mark(b, "30", "20"));
     snprintf(name, sizeof(name), "capture-populate-%s", kind);
     bench_rate(name, b->variant, moved_bytes(b), &both, &b->discard,
-               b->huge ? mark(b, 250, 70) : mark(b, 15, 10));
+               b->huge ? mark(b, "250", "70") : mark(b, "15", "10"));
+    if (!b->huge) {
+        bench_rate("capture-populate-4k-runs-against-discard-and-fault",
+                   b->variant, moved_bytes(b), &both, &b->discard, "10x");
+    }
     snprintf(name, sizeof(name), "capture-scrub-populate-%s", kind);
     bench_rate(name, b->variant, moved_bytes(b), &inline_, &b->copy,
-               b->huge ? 10 : mark(b, 6, 5.5));
+               b->huge ? "10" : mark(b, "6", "5.5"));
 }
 
 /* A guest touches memory that it does not have; the pool is clean. */
@@ -313,9 +317,8 @@ static void first_touch(Bench *b)
         touch_all(b->b.ram);
         bench_add(&times, bench_now_ns() - t0);
     }
-    /* The kernel's own is the baseline: huge no slower, 4k 3 times faster. */
     bench_rate(b->huge ? "first-touch-huge" : "first-touch-4k", b->variant,
-               BYTES, &times, &b->touch, 0);
+               BYTES, &times, &b->touch, b->huge ? "1x" : "3x");
     inflate_all(b, &b->b);
     settle(b);
     deflate_all(b, &b->a);
@@ -340,8 +343,8 @@ static void huge_share(Bench *b)
         id = r % 2 ? "a" : "b";
     }
     check(memsched_query_client(b->ms, id, &info) == 0, "query", NULL);
-    bench_value("huge-share-after-10-round-trips", b->variant, "percent",
-                100.0 * info.huge_bytes / BYTES, 100);
+    bench_value("huge-share-after-10-round-trips", b->variant, "%",
+                100.0 * info.huge_bytes / BYTES, "100");
 }
 
 /* ---- a transfer beside ---- */
@@ -405,10 +408,10 @@ static void fault_latency(Bench *b, bool transfer)
         pthread_join(thread, NULL);
     }
     bench_value(transfer ? "fault-beside-transfer-p50" : "fault-p50",
-                b->variant, "us", bench_quantile(&times, 500) / 1e3, 0);
+                b->variant, "us", bench_quantile(&times, 500) / 1e3, NULL);
     bench_value(transfer ? "fault-beside-transfer-p99" : "fault-p99",
                 b->variant, "us", bench_quantile(&times, 990) / 1e3,
-                transfer ? 100 : 0);
+                transfer ? "100" : NULL);
 }
 
 /* How fast a thread computes beside a transfer of 10 GiB/s. */
@@ -431,9 +434,9 @@ static void bystander(Bench *b, BenchBusy *busy)
     atomic_store(&mover.stop, true);
     pthread_join(thread, NULL);
     bench_value("transfer-beside-bystander", b->variant, "GiB/s",
-                mover.bytes / 1.073741824 / (bench_now_ns() - t0), 0);
-    bench_value("bystander-speed", b->variant, "percent",
-                100 * beside / alone, 95);
+                mover.bytes / 1.073741824 / (bench_now_ns() - t0), NULL);
+    bench_value("bystander-speed", b->variant, "%",
+                100 * beside / alone, "95");
 }
 
 static void run_variant(Bench *b, BenchBusy *busy)

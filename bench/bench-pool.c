@@ -116,12 +116,12 @@ static void round_trips(Bench *b, bool huge)
         memset(b->ram, 1, BYTES);
     }
     snprintf(label, sizeof(label), "pool-capture-%s", name);
-    bench_rate(label, b->variant, BYTES, &out, &b->copy, 0);
+    bench_rate(label, b->variant, BYTES, &out, &b->copy, NULL);
     snprintf(label, sizeof(label), "pool-capture-populate-%s", name);
     bench_rate(label, b->variant, BYTES, &both,
-               huge ? &b->discard_huge : &b->discard_small, 0);
+               huge ? &b->discard_huge : &b->discard_small, NULL);
     snprintf(label, sizeof(label), "pool-capture-scrub-populate-%s", name);
-    bench_rate(label, b->variant, BYTES, &scrubbed, &b->copy, 0);
+    bench_rate(label, b->variant, BYTES, &scrubbed, &b->copy, NULL);
 }
 
 static void baselines(Bench *b)
@@ -157,11 +157,11 @@ static void baselines(Bench *b)
     }
     bench_unmap(huge, BYTES);
     bench_unmap(small, BYTES);
-    bench_rate("memcpy", b->variant, BYTES, &b->copy, NULL, 0);
+    bench_rate("memcpy", b->variant, BYTES, &b->copy, NULL, NULL);
     bench_rate("discard-and-fault-huge", b->variant, BYTES, &b->discard_huge,
-               NULL, 0);
+               NULL, NULL);
     bench_rate("discard-and-fault-small", b->variant, BYTES,
-               &b->discard_small, NULL, 0);
+               &b->discard_small, NULL, NULL);
 }
 
 static void pool_start(Bench *b)

@@ -123,7 +123,7 @@ uint64_t bench_quantile(const BenchTimes *times, unsigned q)
 
 static void line(const char *name, const char *variant, const char *suffix,
                  const char *unit, double value, double baseline,
-                 double ratio, double mark)
+                 double ratio, const char *mark)
 {
     printf("%s,%s%s,%s,%.6g,", name, variant, suffix, unit, value);
     if (baseline > 0) {
@@ -131,16 +131,13 @@ static void line(const char *name, const char *variant, const char *suffix,
     } else {
         printf(",,");
     }
-    if (mark > 0) {
-        printf("%.6g", mark);
-    }
-    printf("\n");
+    printf("%s\n", mark ? mark : "");
     fflush(stdout);
 }
 
 void bench_rate(const char *name, const char *variant, uint64_t bytes,
                 const BenchTimes *times, const BenchTimes *baseline,
-                double mark)
+                const char *mark)
 {
     for (unsigned q = 0; q < 2; q++) {
         unsigned at = q ? 0 : 500;
@@ -155,7 +152,7 @@ void bench_rate(const char *name, const char *variant, uint64_t bytes,
 
 void bench_time(const char *name, const char *variant,
                 const BenchTimes *times, const BenchTimes *baseline,
-                double mark)
+                const char *mark)
 {
     for (unsigned q = 0; q < 2; q++) {
         unsigned at = q ? 0 : 500;
@@ -168,7 +165,7 @@ void bench_time(const char *name, const char *variant,
 }
 
 void bench_value(const char *name, const char *variant, const char *unit,
-                 double value, double mark)
+                 double value, const char *mark)
 {
     line(name, variant, "", unit, value, 0, 0, mark);
 }

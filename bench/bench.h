@@ -6,7 +6,8 @@
  * value is the median of the rounds; a second line of the same name with
  * "-best" appended to its variant has the best.  baseline is the figure of the
  * same run that it is compared with, ratio how many times better value is.
- * baseline, ratio and mark are empty where there is none.
+ * baseline, ratio and mark are empty where there is none.  A mark is in the unit
+ * of value, or, with an x behind it, for the ratio.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -43,19 +44,19 @@ void bench_add(BenchTimes *times, uint64_t ns);
 /* @q in permille: 500 the median, 0 the best. */
 uint64_t bench_quantile(const BenchTimes *times, unsigned q);
 
-/* GiB/s of @bytes a round; @baseline NULL or of as many bytes; @mark 0: none */
+/* GiB/s of @bytes a round; @baseline and @mark may be NULL. */
 void bench_rate(const char *name, const char *variant, uint64_t bytes,
                 const BenchTimes *times, const BenchTimes *baseline,
-                double mark);
+                const char *mark);
 
 /* Nanoseconds: less is better. */
 void bench_time(const char *name, const char *variant,
                 const BenchTimes *times, const BenchTimes *baseline,
-                double mark);
+                const char *mark);
 
 /* Any other single figure. */
 void bench_value(const char *name, const char *variant, const char *unit,
-                 double value, double mark);
+                 double value, const char *mark);
 
 /*
  * Anonymous memory aligned to 2 MiB; @huge: advised so, else advised against.

@@ -471,8 +471,8 @@ static void test_small_pages_in_demand_are_not_remade_until_it_fades(
     Fixture *f, const void *data)
 {
     pool_start(f, 8, 64);
-    /* Two frames' worth taken in small runs, and given back. */
-    for (unsigned at = 0; at < 2 * FRAME_PAGES; ) {
+    /* Three frames' worth taken in small runs, and given back. */
+    for (unsigned at = 0; at < 3 * FRAME_PAGES; ) {
         MsPoolRun run;
 
         g_assert_cmpint(ms_pool_take(f->pool, 64, 0, &run), ==, 0);
@@ -482,8 +482,8 @@ static void test_small_pages_in_demand_are_not_remade_until_it_fades(
         at += run.pages;
         ms_pool_take_end(f->pool, &run, NULL, false);
     }
-    memset(f->ram, 1, 2 * MEMSCHED_FRAME_SIZE);
-    capture_in_parts(f, 2 * FRAME_PAGES);
+    memset(f->ram, 1, 3 * MEMSCHED_FRAME_SIZE);
+    capture_in_parts(f, 3 * FRAME_PAGES);
     work_all(f);
     assert_sound(f);
     g_assert_cmpuint(counts_of(f).remade, ==, 0);
