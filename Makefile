@@ -12,18 +12,22 @@ export CCACHE_NOHASHDIR := 1
 QEMU_TARGETS = qemu-system-x86_64 qemu-img qemu-io \
 	system/memsched/link/libqemu-system-x86_64.so
 
+# Says what to do after a compiler's own messages.
+HINT = { echo 'make: correct the error shown above, then run make again;' \
+	'if QEMU itself does not build, try make clean first' >&2; exit 1; }
+
 all: launcher
 
 configured:
 	@./configure --recheck
 
 own: configured
-	@ninja -C build/memsched
+	@ninja -C build/memsched || $(HINT)
 
 # The launcher is copied, not linked: it looks for its libraries beside the
 # file that it really is.
 launcher: own
-	@ninja -C build/qemu $(QEMU_TARGETS)
+	@ninja -C build/qemu $(QEMU_TARGETS) || $(HINT)
 	@cmp -s build/memsched/qemu-system-x86_64 build/qemu-system-x86_64 || \
 	    cp -f build/memsched/qemu-system-x86_64 build/qemu-system-x86_64
 
@@ -39,7 +43,7 @@ check-long: launcher
 # Our own code alone: no QEMU source is fetched or built.
 check-fast:
 	@./configure --recheck --own-only
-	@ninja -C build/memsched
+	@ninja -C build/memsched || $(HINT)
 	@$(PYTHON) scripts/run-tests --level fast
 
 lint:
