@@ -384,6 +384,7 @@ static void put_back_page(MsCapture *c, MsCaptureRun *r, unsigned at,
     for (;;) {
         MsMoveResult back;
 
+        /* volatile: made for its fault. */
         *(volatile char *)arena = *(volatile char *)arena;
         back = ms_uffd_move(uffd, guest, arena, 1, true);
         c->flushes += back.calls;

@@ -12,8 +12,8 @@
  *   parked      the page is in C: noted in the page's byte under the region's
  *               lock, and woken by the owner of C at its end; if the page is
  *               still missing, the touch comes as a new event
- *   waiting     the grant rule refused it: in the guest's own queue, tried again
- *               whenever the ledger rises, and every RETRY_MS
+ *   waiting     the grant rule refused it: in the guest's own queue, tried
+ *               again whenever the ledger rises, and every RETRY_MS
  *
  * What is populated with the page that was touched.  If that one is a hole or a
  * reported page, also the holes and the reported pages of its frame: all of it

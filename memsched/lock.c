@@ -23,7 +23,7 @@ static __thread unsigned held_ranks;
 
 static void rank_fail(const char *what, const MsLock *lock)
 {
-    fprintf(stderr, "memsched: %s: lock of rank %d, ranks held %#x\n",
+    fprintf(stderr, "memsched: %s: lock of rank %d, ranks held 0x%x\n",
             what, lock->rank, held_ranks);
     abort();
 }

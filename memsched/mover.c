@@ -10,9 +10,9 @@
  * is hard or worse: then speed is what they need.
  *
  * What it takes: frames whose resident pages are all in state G.  Incomplete
- * ones wait in place, because single pages out of a huge page cost 1 ms; they are
- * taken when the host is short, or when somebody urges (a transfer that would
- * miss its size).
+ * ones wait in place, because single pages out of a huge page cost 1 ms; they
+ * are taken when the host is short, or when somebody urges (a transfer that
+ * would miss its size).
  *
  * Guests take turns, one batch each.  A region where nothing could be taken
  * (pinned, fenced) is left alone for RETRY_NS.

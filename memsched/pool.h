@@ -49,8 +49,10 @@ typedef struct MsPool MsPool;
 
 typedef struct MsPoolOptions {
     uint64_t frames;            /* size in 2 MiB; at least 1 */
-    /* Small clean pages kept ready, so that a fault need not break a huge
-       chunk; 0: default (pool / 64, 256 to 4096 pages). */
+    /*
+     * Small clean pages kept ready, so that a fault need not break a huge
+     * chunk; 0: default (pool / 64, 256 to 4096 pages).
+     */
     uint32_t small_reserve_pages;
     /* Called from ms_pool_new()'s thread during prefaulting; may be NULL. */
     void (*progress)(void *opaque, uint64_t done_bytes, uint64_t total_bytes);

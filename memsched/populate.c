@@ -13,9 +13,9 @@
  * ledger's pages and the kernel's agree however many threads work on a frame.
  *
  * A frame that is wanted whole and is empty gets one huge page, if the pool has
- * one: by one call, and it stays huge later.  A page table that an earlier small
- * page left behind would split it silently: the range is discarded first, which
- * frees the table, and is known to be empty.
+ * one: by one call, and it stays huge later.  A page table that an earlier
+ * small page left behind would split it silently: the range is discarded first,
+ * which frees the table, and is known to be empty.
  *
  * Where moves do not work, zeros are copied in and the pool's frame goes back
  * to the kernel in exchange.

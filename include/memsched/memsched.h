@@ -262,13 +262,13 @@ MEMSCHED_API int memsched_client_set_map(MemSchedClient *client,
 MEMSCHED_API void memsched_dma_begin(const void *host, uint64_t length_bytes);
 MEMSCHED_API void memsched_dma_end(const void *host, uint64_t length_bytes);
 
-/* ------------------------------------------------------------------ *
+/*
  * Balloon operations: what a guest confirms
  *
  * Ranges are guest physical and untrusted: pages that are not registered
  * writable RAM are counted in refused_pages and ignored.  Overlaps, aliases
  * and repetitions count once.
- * ------------------------------------------------------------------ */
+ */
 
 typedef struct MemSchedGpaRange {
     uint64_t gpa;

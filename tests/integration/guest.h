@@ -41,8 +41,10 @@ Guest *guest_new_shared(MemSched *ms, const char *id, uint64_t bytes,
                         uint64_t min_bytes);
 void guest_free(Guest *guest);
 
-/* What is said of it when nothing is in flight: a touch goes on before its
-   books are closed. */
+/*
+ * What is said of it when nothing is in flight: a touch goes on before its
+ * books are closed.
+ */
 void guest_query(Guest *guest, MemSchedClientInfo *ret_info);
 
 /* Pages by number from the start of RAM; a stamp fills the whole page. */

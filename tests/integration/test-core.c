@@ -270,6 +270,7 @@ static void test_memory_that_was_touched_before_is_refused(void)
 
     options.host = mmap(NULL, FRAMES(1), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    /* volatile: made for its fault. */
     *(volatile char *)options.host = 1;
     g_assert_cmpint(memsched_region_new(a->client, &options, &region,
                                         &message), ==, -EINVAL);

@@ -157,10 +157,10 @@ static void test_start_fails_whole_at_each_failing_call(Fixture *f,
 
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         MsPool *pool = NULL;
-
         /* The system call is tried after the device: both have to fail. */
-        fake_fail(f->fake, cases[i].call, cases[i].skip,
-                  cases[i].call == FAKE_USERFAULTFD ? 2 : 1, cases[i].rc);
+        unsigned times = 1 + (cases[i].call == FAKE_USERFAULTFD);
+
+        fake_fail(f->fake, cases[i].call, cases[i].skip, times, cases[i].rc);
         g_assert_cmpint(ms_pool_new(f->sys, &options, &pool), ==,
                         cases[i].expected);
         g_assert_null(pool);
