@@ -43,6 +43,8 @@ typedef struct MsCaptureFrame {
     uint64_t frame;
     MsPageSet take;             /* in C, and ours */
     MsPageSet given;            /* part of take: was G, else R */
+    MsPageSet keep;             /* part of take: only out because they are of
+                                   the same huge page; go back */
     MsPageSet gone;             /* left the guest for good */
     bool huge;                  /* all of it is one huge page */
     bool table;                 /* a page table is left in the guest */

@@ -193,20 +193,16 @@ static bool put_huge(Job *job)
                          MADV_DONTNEED) == 0) {
         job->table = false;
     }
-    moved = ms_uffd_move(&region->client->uffd, guest, run.address,
-                         FRAME_PAGES, true);
+    moved = ms_pool_move_out(ms->pool, &run, 0, &region->client->uffd, guest,
+                             FRAME_PAGES, true);
     ms_count(&ms->stats.flushes, moved.calls);
+    job->huge = run.huge && moved.moved_pages == FRAME_PAGES;
     ms_pageset_clear(&left);
     ms_pageset_add(&left, 0, moved.moved_pages);
     ms_pool_take_end(ms->pool, &run, &left, false);
     job->in = left;
     job->moved += moved.moved_pages;
-
-    if (moved.moved_pages == FRAME_PAGES) {
-        job->huge = ms_pagemap_is_huge(ms_pool_pagemap(ms->pool), guest) == 1;
-        ms_count(job->huge ? &ms->stats.huge_moves : &ms->stats.split_frames,
-                 1);
-    }
+    ms_count(&ms->stats.huge_moves, job->huge);
     job->table = !job->huge && moved.moved_pages > 0;
     return moved.moved_pages > 0;
 }
@@ -230,7 +226,8 @@ static bool put_segment(Job *job, MsPoolRun *run, unsigned at, unsigned page,
         MsMoveResult put;
 
         if (region->movable) {
-            put = ms_uffd_move(uffd, guest, arena, count - done, true);
+            put = ms_pool_move_out(ms->pool, run, at + done, uffd, guest,
+                                   count - done, true);
             job->moved += put.moved_pages;
             ms_count(&ms->stats.flushes, put.calls);
         } else {
