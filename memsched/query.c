@@ -116,7 +116,7 @@ void memsched_query(MemSched *ms, MemSchedInfo *ret_info)
     info.free_clean_bytes = BYTES(ms->ledger.free) - info.free_dirty_bytes;
     ms_unlock(&ms->ledger_lock);
 
-    info.free_huge_bytes = BYTES(pool.huge_free);
+    info.free_huge_bytes = pool.huge_free << MEMSCHED_FRAME_SHIFT;
     info.transit_bytes = BYTES(transit_pages(ms));
     query_counters(ms, &info, &pool);
     *ret_info = info;
