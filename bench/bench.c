@@ -45,7 +45,7 @@ static void *busy_thread(void *opaque)
 
     bench_pin(busy->cpu);
     while (!atomic_load_explicit(&busy->stop, memory_order_relaxed)) {
-        /* volatile: work that the compiler keeps. */
+        /* volatile: the compiler must not drop the work */
         for (volatile int i = 0; i < 1000; i++) {
             /* an interrupt a flush is all that slows this down */
         }

@@ -6,8 +6,8 @@
  * value is the median of the rounds; a second line of the same name with
  * "-best" appended to its variant has the best.  baseline is the figure of the
  * same run that it is compared with, ratio how many times better value is.
- * baseline, ratio and mark are empty where there is none.  A mark is in the unit
- * of value, or, with an x behind it, for the ratio.
+ * baseline, ratio and mark are empty where there is none.  A mark is in
+ * the unit of value, or, with an x behind it, for the ratio.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -84,7 +84,7 @@ int ms_pool_populate(const MsPool *pool, char *address, uint64_t bytes)
 
     if (rc == -EINVAL) {        /* before Linux 5.14 */
         for (uint64_t at = 0; at < bytes; at += MEMSCHED_PAGE_SIZE) {
-            /* volatile: made for its fault. */
+            /* volatile: the store is the purpose, not the value */
             *(volatile char *)(address + at) = 0;
         }
         rc = 0;

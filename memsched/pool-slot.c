@@ -297,7 +297,7 @@ void ms_slot_break_locked(MsPool *pool, uint32_t index)
 void ms_pool_mark_pages(char *address, uint32_t pages)
 {
     for (uint32_t i = 0; i < pages; i++) {
-        /* volatile: made for its fault. */
+        /* volatile: must happen here, before the page is split */
         *(volatile uint64_t *)(address + i * MEMSCHED_PAGE_SIZE) = 1;
     }
 }

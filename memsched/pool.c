@@ -52,9 +52,7 @@ static bool is_full(const MsPageSet *set, unsigned pages)
     return !set || ms_pageset_next_gap(set, 0) >= pages;
 }
 
-/*
- * Guest to pool
- */
+/* ---- Guest to pool ---- */
 
 /* The longest room for up to @want pages in a slot: its length. */
 static unsigned slot_room(const MsSlot *slot, unsigned want,
@@ -274,9 +272,7 @@ void ms_pool_capture_end(MsPool *pool, MsPoolRun *run,
     run->pages = 0;
 }
 
-/*
- * Pool to guest
- */
+/* ---- Pool to guest ---- */
 
 static bool take_whole_locked(MsPool *pool, bool clean, MsPoolRun *run)
 {
@@ -493,9 +489,7 @@ void ms_pool_take_end(MsPool *pool, MsPoolRun *run, const MsPageSet *left,
     run->pages = 0;
 }
 
-/*
- * Without moves
- */
+/* ---- Without moves ---- */
 
 int ms_pool_fill(MsPool *pool, MsPoolRun *run, uint32_t first, uint32_t pages)
 {

@@ -301,9 +301,7 @@ int memsched_probe(MemSchedKernel *ret_kernel, MemSchedMessage *ret_message)
     return ms_probe_kernel(ms_sys_real(), ret_kernel, ret_message);
 }
 
-/*
- * Memory
- */
+/* ---- Memory ---- */
 
 /* A file with one number; "max", nonsense or no file: UINT64_MAX. */
 static uint64_t read_number(const MsSys *sys, const char *path)
