@@ -285,6 +285,11 @@ static void report_run(Request *rq, const MsRun *run)
         MsPageSet take;
 
         n = min_u64(end - first, FRAME_PAGES - first % FRAME_PAGES);
+        if (region->pages.frame[frame].transit > 0) {
+            /* A page is touched, then freed, before its populate has ended. */
+            capture_and_relock(capture);
+            ms_region_wait_transit_locked(region, first, n);
+        }
         mark_reported_locked(rq, region, first, n, &take);
         while (!ms_capture_add_locked(capture, frame, &take)) {
             capture_and_relock(capture);
