@@ -2,8 +2,8 @@
  * One guest, as the scheduler sees it
  *
  * Owns the record of a guest: its userfaultfd, its account, the list of its
- * regions, its address map, the callbacks of its balloon, and the queue of its
- * touches that the grant rule refused.
+ * regions, its address map, and the callbacks of its balloon.  (The queue of
+ * its touches that the grant rule refused: waiters.c.)
  *
  * Lifetime.  A client lives until memsched_client_free(), which removes it from
  * the list, waits until no fault thread looks at its userfaultfd, and closes
@@ -576,123 +576,4 @@ void memsched_client_stats(MemSchedClient *client,
     memcpy(client->stats, stats, sizeof(client->stats));
     client->stats_ns = client->ms->sys->now_ns(client->ms->sys);
     ms_unlock(&client->lock);
-}
-
-/* ---- touches that wait ---- */
-
-static void waiters_changed_locked(MemSchedClient *client)
-{
-    uint64_t oldest = 0;
-
-    for (size_t i = 0; i < client->waiters_count; i++) {
-        uint64_t since = client->waiters[i].since_ns;
-
-        oldest = oldest && oldest < since ? oldest : since;
-    }
-    atomic_store(&client->waiting_since_ns, oldest);
-}
-
-static void make_room_locked(MemSchedClient *client)
-{
-    if (client->waiters_count == client->waiters_size) {
-        client->waiters_size = client->waiters_size
-                               ? client->waiters_size * 2 : 8;
-        client->waiters = g_renew(MsWaiter, client->waiters,
-                                  client->waiters_size);
-    }
-}
-
-int ms_client_wait(MemSchedClient *client, MemSchedRegion *region,
-                   uint64_t page, bool device, uint64_t now_ns)
-{
-    int ret = 0;
-
-    ms_lock(&client->lock);
-    for (size_t i = 0; i < client->waiters_count; i++) {
-        MsWaiter *w = &client->waiters[i];
-
-        if (w->region == region && w->page == page) {
-            w->device |= device;
-            ret = -EEXIST;
-            break;
-        }
-    }
-    /* Bounded: one entry a page that some thread of the guest waits for. */
-    if (ret == 0) {
-        make_room_locked(client);
-        client->waiters[client->waiters_count++] = (MsWaiter) {
-            .region = ms_region_ref(region), .page = page,
-            .since_ns = now_ns, .device = device,
-        };
-        atomic_fetch_add(&client->ms->waiters, 1);
-        waiters_changed_locked(client);
-    }
-    ms_unlock(&client->lock);
-    return ret;
-}
-
-static void remove_waiter_locked(MemSchedClient *client, size_t i)
-{
-    client->waiters_count--;
-    memmove(&client->waiters[i], &client->waiters[i + 1],
-            (client->waiters_count - i) * sizeof(client->waiters[0]));
-    atomic_fetch_sub(&client->ms->waiters, 1);
-}
-
-bool ms_client_wait_next(MemSchedClient *client, MsWaiter *ret_waiter)
-{
-    bool any;
-
-    ms_lock(&client->lock);
-    any = client->waiters_count > 0;
-    if (any) {
-        *ret_waiter = client->waiters[0];
-        remove_waiter_locked(client, 0);
-    }
-    ms_unlock(&client->lock);
-    return any;
-}
-
-void ms_client_wait_again(MemSchedClient *client, const MsWaiter *waiter)
-{
-    ms_lock(&client->lock);
-    make_room_locked(client);
-    client->waiters[client->waiters_count++] = *waiter;
-    atomic_fetch_add(&client->ms->waiters, 1);
-    ms_unlock(&client->lock);
-}
-
-size_t ms_client_waiters(MemSchedClient *client)
-{
-    size_t count;
-
-    ms_lock(&client->lock);
-    count = client->waiters_count;
-    ms_unlock(&client->lock);
-    return count;
-}
-
-void ms_client_wait_settle(MemSchedClient *client)
-{
-    ms_lock(&client->lock);
-    waiters_changed_locked(client);
-    ms_unlock(&client->lock);
-}
-
-void ms_client_wait_forget(MemSchedClient *client, MemSchedRegion *region)
-{
-    unsigned forgotten = 0;
-
-    ms_lock(&client->lock);
-    for (size_t i = client->waiters_count; i > 0; i--) {
-        if (client->waiters[i - 1].region == region) {
-            remove_waiter_locked(client, i - 1);
-            forgotten++;
-        }
-    }
-    waiters_changed_locked(client);
-    ms_unlock(&client->lock);
-    for (; forgotten > 0; forgotten--) {
-        ms_region_unref(region);
-    }
 }

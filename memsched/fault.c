@@ -192,7 +192,8 @@ static Outcome serve_page(FaultThread *t, MemSchedRegion *region,
 }
 
 /*
- * QEMU names its vCPUs' threads "CPU n/accelerator".  Everybody else who
+ * QEMU names its vCPUs' threads "CPU n/accelerator", or "ALL CPUs/TCG" where
+ * one thread runs all; a guest's id may stand before it.  Everybody else who
  * touches guest RAM is a device, and may use the give-allowance: a main loop
  * that waits for memory could not process the guest's next inflate.
  */
@@ -203,7 +204,7 @@ static bool is_device_thread(FaultThread *t, uint32_t tid)
     g_snprintf(path, sizeof(path), "/proc/self/task/%" PRIu32 "/comm", tid);
     return tid != 0 &&
            ms_sys_read_file(t->ms->sys, path, name, sizeof(name)) > 0 &&
-           strncmp(name, "CPU ", 4) != 0;
+           strstr(name, "CPU") == NULL;
 }
 
 static void serve_event(FaultThread *t, MemSchedClient *client,

@@ -88,6 +88,25 @@ static inline bool ms_pageset_empty(const MsPageSet *set)
     return any == 0;
 }
 
+/* Members of both. */
+static inline MsPageSet ms_pageset_and(const MsPageSet *a, const MsPageSet *b)
+{
+    MsPageSet both;
+
+    for (unsigned w = 0; w < MS_PAGESET_WORDS; w++) {
+        both.word[w] = a->word[w] & b->word[w];
+    }
+    return both;
+}
+
+/* Take the members of @less out of @set. */
+static inline void ms_pageset_subtract(MsPageSet *set, const MsPageSet *less)
+{
+    for (unsigned w = 0; w < MS_PAGESET_WORDS; w++) {
+        set->word[w] &= ~less->word[w];
+    }
+}
+
 /* First member at or after @from, or MS_PAGESET_PAGES. */
 static inline unsigned ms_pageset_next(const MsPageSet *set, unsigned from)
 {

@@ -48,16 +48,6 @@ typedef struct Job {
     bool huge;                  /* it is one huge page now */
 } Job;
 
-static MsPageSet intersection(const MsPageSet *a, const MsPageSet *b)
-{
-    MsPageSet both;
-
-    for (unsigned w = 0; w < MS_PAGESET_WORDS; w++) {
-        both.word[w] = a->word[w] & b->word[w];
-    }
-    return both;
-}
-
 /* Leave only the first @count members of @set. */
 static void keep_first(MsPageSet *set, unsigned count)
 {
@@ -109,7 +99,7 @@ static void grant_locked(Job *job)
         ms_pageset_clear(&window);
         ms_pageset_add(&window, p->touched & ~(WINDOW_PAGES - 1),
                        WINDOW_PAGES);
-        job->take = intersection(&job->take, &window);
+        job->take = ms_pageset_and(&job->take, &window);
         if (ms_pageset_count(&job->take) > got) {
             ms_pageset_remove(&job->take, p->touched, 1);
             keep_first(&job->take, got > 0 ? got - 1 : 0);
@@ -138,7 +128,7 @@ static bool begin(Job *job)
 
     ms_lock(&region->lock);
     ms_pages_select(pages, first, FRAME_PAGES, p->mask, &set);
-    job->take = intersection(&set, &p->want);
+    job->take = ms_pageset_and(&set, &p->want);
     any = !ms_pageset_empty(&job->take) &&
           (p->touched >= FRAME_PAGES ||
            ms_pageset_has(&job->take, p->touched));
@@ -149,10 +139,10 @@ static bool begin(Job *job)
     if (any) {
         ms_pages_select(pages, first, FRAME_PAGES, MS_STATE_BIT(BALLOONED),
                         &set);
-        job->ballooned = intersection(&set, &job->take);
+        job->ballooned = ms_pageset_and(&set, &job->take);
         ms_pages_select(pages, first, FRAME_PAGES, MS_STATE_BIT(REPORTED),
                         &set);
-        job->reported = intersection(&set, &job->take);
+        job->reported = ms_pageset_and(&set, &job->take);
         ms_pageset_clear(&job->in);
         job->whole = region->huge &&
                      ms_pageset_count(&job->take) == FRAME_PAGES;
@@ -333,10 +323,10 @@ static void end(Job *job)
     parked = ms_pages_change_set(pages, MS_PAGE_POPULATED, p->frame,
                                  &job->in, MEMSCHED_PAGE_RESIDENT);
     if (!ms_pageset_empty(&not_in)) {
-        was = intersection(&not_in, &job->ballooned);
+        was = ms_pageset_and(&not_in, &job->ballooned);
         parked |= ms_pages_change_set(pages, MS_PAGE_NOT_POPULATED, p->frame,
                                       &was, MEMSCHED_PAGE_BALLOONED);
-        was = intersection(&not_in, &job->reported);
+        was = ms_pageset_and(&not_in, &job->reported);
         parked |= ms_pages_change_set(pages, MS_PAGE_NOT_POPULATED, p->frame,
                                       &was, MEMSCHED_PAGE_REPORTED);
         for (unsigned w = 0; w < MS_PAGESET_WORDS; w++) {

@@ -2,8 +2,8 @@
  * Guests that exchange pages while their threads work, on the real kernel
  *
  * Every page carries a stamp of its guest, number and generation in all of its
- * 512 words.  A page that comes back into a guest must be zero, or its own; a page that was
- * not given up must hold its stamp at every read.
+ * 512 words.  A page that comes back into a guest must be zero, or its own; a
+ * page that was not given up must hold its stamp at every read.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -340,7 +340,7 @@ static void test_region_freed_amid_captures_leaves_the_books_right(void)
     }
 }
 
-static void test_address_reused_after_unregister_belongs_to_the_new_guest(void)
+static void test_address_reused_belongs_to_the_new_guest(void)
 {
     MemSched *ms = guest_start(FRAMES(16));
     Guest *old = guest_new(ms, "old", FRAMES(4), 0);
@@ -388,6 +388,6 @@ int main(int argc, char **argv)
     g_test_add_func("/exchange/region-freed",
                     test_region_freed_amid_captures_leaves_the_books_right);
     g_test_add_func("/exchange/address-reused",
-                    test_address_reused_after_unregister_belongs_to_the_new_guest);
+                    test_address_reused_belongs_to_the_new_guest);
     return g_test_run();
 }

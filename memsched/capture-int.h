@@ -1,0 +1,29 @@
+/*
+ * Between capture.c and capture-move.c
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef MEMSCHED_CAPTURE_INT_H
+#define MEMSCHED_CAPTURE_INT_H
+
+#include "capture.h"
+#include "region.h"
+
+/* Guest to arena, as far as it goes: run[], with what has arrived. */
+void ms_capture_move_out(MsCapture *capture);
+
+/*
+ * Back go frames with put_back set, and the pages to keep of those that left
+ * whole because they are huge.  What stays arrived is the pool's.
+ */
+void ms_capture_put_back(MsCapture *capture);
+
+static inline char *ms_capture_address(const MsCapture *capture,
+                                       const MsCaptureFrame *frame,
+                                       unsigned page)
+{
+    return ms_region_address(capture->region,
+                             frame->frame * MS_PAGESET_PAGES + page);
+}
+
+#endif /* MEMSCHED_CAPTURE_INT_H */
