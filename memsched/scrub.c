@@ -103,6 +103,11 @@ static void *scrub_thread(void *opaque)
         uint64_t start_ns = sys->now_ns(sys);
 
         if (ms_pool_work(scrub->pool) > 0) {
+            /*
+             * Else the scheduler would let it run for a whole slice, 3 ms,
+             * and somebody wait that long for this CPU.
+             */
+            sys->yield(sys);
             throttle(scrub, sys->now_ns(sys) - start_ns);
         } else {
             ms_pool_wait_work(scrub->pool, IDLE_NS);

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -145,9 +146,18 @@ static void real_name_thread(const MsSys *sys, const char *name)
 
 static int real_background(const MsSys *sys)
 {
+    struct sched_param none = { 0 };
     pid_t tid = syscall(SYS_gettid);
 
-    return setpriority(PRIO_PROCESS, tid, 10) ? -errno : 0;
+    if (sched_setscheduler(tid, SCHED_BATCH, &none)) {
+        return -errno;
+    }
+    return setpriority(PRIO_PROCESS, tid, 15) ? -errno : 0;
+}
+
+static void real_yield(const MsSys *sys)
+{
+    sched_yield();
 }
 
 static const MsSys real_table = {
@@ -167,6 +177,7 @@ static const MsSys real_table = {
     .sleep_ns = real_sleep_ns,
     .name_thread = real_name_thread,
     .background = real_background,
+    .yield = real_yield,
 };
 
 const MsSys *ms_sys_real(void)

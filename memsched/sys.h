@@ -50,8 +50,13 @@ struct MsSys {
 
     /* Name the calling thread (15 characters are kept). */
     void (*name_thread)(const MsSys *sys, const char *name);
-    /* Run the calling thread behind ordinary ones (nice 10); best effort. */
+    /*
+     * Run the calling thread behind ordinary ones: nice 15 is 3.5 % of a CPU
+     * that somebody else wants, too; never preempt on waking.  Best effort.
+     */
     int (*background)(const MsSys *sys);
+    /* Let others go first who want this CPU. */
+    void (*yield)(const MsSys *sys);
 };
 
 /* The real one: immutable, shared by all threads. */
