@@ -604,6 +604,80 @@ static void test_random_traffic_conserves_pages(void)
     g_rand_free(rand);
 }
 
+/* ---- several threads, a pool that runs dry ---- */
+
+typedef struct Worker {
+    MsPool *pool;
+    Guest guest;
+    MsPageSet resident[8];
+    uint32_t seed;
+} Worker;
+
+static void *worker_thread(void *opaque)
+{
+    Worker *worker = opaque;
+    GRand *rand = g_rand_new_with_seed(worker->seed);
+
+    for (unsigned i = 0; i < 1500; i++) {
+        random_step(worker->pool, &worker->guest, rand, 8);
+    }
+    g_rand_free(rand);
+    return NULL;
+}
+
+static void test_threads_on_a_dry_pool_conserve_pages(void)
+{
+    enum { WORKERS = 3, FRAMES = 10 };
+    uint32_t seed = g_test_rand_int();
+    Worker workers[WORKERS] = { 0 };
+    GThread *threads[WORKERS];
+    MsScrub *scrub = NULL;
+    MsPoolCounts counts;
+    uint64_t total = 0;
+    MsPool *pool;
+
+    if (!real_usable()) {
+        return;
+    }
+    g_test_message("seed %u", seed);
+    pool = pool_new(FRAMES, 256);
+    g_assert_cmpint(ms_scrub_start(ms_sys_real(), pool, 0, &scrub), ==, 0);
+    for (unsigned i = 0; i < WORKERS; i++) {
+        Worker *worker = &workers[i];
+
+        worker->pool = pool;
+        worker->seed = seed + i;
+        worker->guest.resident = worker->resident;
+        worker->guest.ram = real_ram_new(8, true, MS_UFFD_MODE_WP);
+        threads[i] = g_thread_new("worker", worker_thread, worker);
+    }
+    for (unsigned i = 0; i < 10; i++) {
+        assert_sound(pool);     /* while they work */
+    }
+    for (unsigned i = 0; i < WORKERS; i++) {
+        g_thread_join(threads[i]);
+    }
+    ms_scrub_stop(scrub);
+    assert_sound(pool);
+    for (unsigned i = 0; i < WORKERS; i++) {
+        MsPagemapCount count;
+
+        for (unsigned f = 0; f < 8; f++) {
+            total += ms_pageset_count(&workers[i].resident[f]);
+        }
+        g_assert_cmpint(ms_pagemap_count(&workers[i].guest.ram->pagemap,
+                                         workers[i].guest.ram->base,
+                                         8 * FRAME_PAGES, &count), ==, 0);
+        g_assert_cmpuint(count.zero_pages, ==, 0);
+        real_ram_free(workers[i].guest.ram);
+    }
+    counts = counts_of(pool);
+    g_assert_cmpuint(total + counts.free_clean_pages +
+                     counts.free_dirty_pages, ==, FRAMES * FRAME_PAGES);
+    g_assert_cmpuint(counts.taken_pages + counts.capture_pages, ==, 0);
+    ms_pool_free(pool);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -635,5 +709,7 @@ int main(int argc, char **argv)
                     test_fill_and_discard_replace_moves);
     g_test_add_func("/pool-real/random-traffic-conserves-pages",
                     test_random_traffic_conserves_pages);
+    g_test_add_func("/pool-real/threads-on-a-dry-pool-conserve-pages",
+                    test_threads_on_a_dry_pool_conserve_pages);
     return g_test_run();
 }
