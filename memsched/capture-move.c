@@ -6,9 +6,9 @@
  * pages (about 0.1 us a page in runs of 2 MiB).
  *
  * A part of a huge page.  Moving it would split the page: 0.7 ms, and the
- * kernel then replaces its zero-filled pages by the shared zero page, so that frames
- * vanish from the books (Linux 6.13 and later).  Instead the whole page goes,
- * and copies of the pages that must stay come back in small pages of the pool,
+ * kernel then replaces its zero-filled pages by the shared zero page, so that
+ * frames vanish from the books (Linux 6.13 and later).  Instead the whole page
+ * goes, and copies of the pages that must stay come back in small pages of the pool,
  * before anybody can touch them (0.4 us a page); only without any to be had is
  * it split, and each of its pages written to, so that it has a frame again.
  *

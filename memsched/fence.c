@@ -101,6 +101,7 @@ void ms_fence_end(MsFence *fence, const void *host, uint64_t bytes)
         uint32_t was = count ? atomic_load(count) : 0;
 
         while (was && !atomic_compare_exchange_weak(count, &was, was - 1)) {
+            continue;
         }
     }
 }

@@ -181,6 +181,7 @@ static uint64_t take_client(MsMover *m, MemSchedClient *client)
     while (urge > 0 &&
            !atomic_compare_exchange_weak(&client->urge_pages, &urge,
                                          urge - MIN(urge, pages))) {
+        continue;
     }
     return pages;
 }

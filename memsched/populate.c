@@ -463,6 +463,7 @@ bool ms_populate_claim_step(MemSchedClient *client)
     wish = atomic_load(&client->prefetch_pages);
     while (!atomic_compare_exchange_weak(&client->prefetch_pages, &wish,
                                          wish - MIN(n, wish))) {
+        continue;
     }
     return done > 0 && wish > n;
 }

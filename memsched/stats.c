@@ -45,6 +45,7 @@ void ms_histogram_add(MsHistogram *histogram, uint64_t ns)
     ms_count(&histogram->total_ns, ns);
     while (ns > max &&
            !atomic_compare_exchange_weak(&histogram->max_ns, &max, ns)) {
+        continue;
     }
 }
 

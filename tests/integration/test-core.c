@@ -11,6 +11,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "capture.h"
+#include "client.h"
 #include "guest.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -329,6 +331,196 @@ static void test_shared_memory_is_served_by_copy_and_discard(void)
     guest_stop(ms);
 }
 
+static void test_urged_part_of_a_huge_page_leaves_and_the_rest_stays(void)
+{
+    MemSched *ms = guest_start(32 * MIB);
+    Guest *a = guest_new(ms, "a", FRAMES(8), 0);
+    MemSchedClientInfo info;
+    MemSchedInfo all;
+
+    guest_fill(a, 0, 512, 1);
+    /* zeros too: a split would let the kernel take their frames away */
+    memset(a->ram + 400 * 4096, 0, 50 * 4096);
+    guest_inflate(a, 0, 300, true);
+    guest_query(a, &info);
+    g_assert_cmpuint(info.given_bytes, ==, 300 * MEMSCHED_PAGE_SIZE);
+    ms_capture_urge(a->client, 300);
+    guest_wait_ballooned(a, 300);
+    guest_assert(a, 300, 100, 1);
+    guest_assert_zero(a, 400, 50);
+    guest_assert(a, 450, 62, 1);
+    guest_query(a, &info);
+    g_assert_cmpuint(info.allocated_bytes, ==, 212 * MEMSCHED_PAGE_SIZE);
+    g_assert_cmpuint(info.huge_bytes, ==, 0);
+    memsched_query(ms, &all);
+    g_assert_cmpuint(all.split_frames, ==, 0);
+    g_assert_cmpuint(all.copied_pages, ==, 212);
+    guest_check(ms);
+    guest_free(a);
+    guest_stop(ms);
+}
+
+/* Takes everything that is not promised: the pool has nothing for others. */
+static Guest *hog_new(MemSched *ms)
+{
+    Guest *hog = guest_new(ms, "hog", FRAMES(16), 0);
+    MemSchedInfo info;
+    uint64_t slack;
+
+    memsched_query(ms, &info);
+    slack = info.free_clean_bytes + info.free_dirty_bytes -
+            info.reserved_bytes - info.claimed_bytes;
+    guest_fill(hog, 0, slack / 4096, 2);
+    guest_check(ms);
+    memsched_query(ms, &info);
+    g_assert_cmpuint(info.free_clean_bytes + info.free_dirty_bytes, ==,
+                     info.reserved_bytes + info.claimed_bytes);
+    return hog;
+}
+
+static void test_deflate_without_memory_leaves_holes_and_returns(void)
+{
+    MemSched *ms = guest_start(32 * MIB);
+    Guest *a = guest_new(ms, "a", FRAMES(4), 0);
+    MemSchedOpResult result;
+    MemSchedClientInfo info;
+    Guest *hog;
+
+    guest_fill(a, 0, 2048, 1);
+    guest_inflate(a, 0, 2048, false);
+    hog = hog_new(ms);
+    result = guest_deflate(a, 0, 2048);
+    g_assert_cmpuint(result.populated_pages, ==, 0);
+    guest_query(a, &info);
+    g_assert_cmpuint(info.ballooned_kernel_bytes, ==, 0);
+    /* a page that the hog gives comes by touch */
+    guest_inflate(hog, 0, 1536, false);
+    guest_assert_zero(a, 0, 1);
+    guest_check(ms);
+    guest_free(hog);
+    guest_free(a);
+    guest_stop(ms);
+}
+
+/*
+ * This thread is no vCPU's: with nothing free it still gets the 4 MiB that a
+ * guest needs to process its own inflate requests.
+ */
+static void test_device_thread_uses_the_give_allowance(void)
+{
+    MemSched *ms = guest_start(32 * MIB);
+    Guest *a = guest_new(ms, "a", FRAMES(4), 0);
+    Guest *hog = hog_new(ms);
+    MemSchedInfo before, after;
+
+    memsched_query(ms, &before);
+    g_assert_cmpuint(before.reserved_bytes, ==, 8 * MIB);
+    guest_fill(a, 0, 100, 1);
+    guest_check(ms);
+    memsched_query(ms, &after);
+    g_assert_cmpuint(after.reserved_bytes, ==,
+                     before.reserved_bytes - 100 * 4096);
+    /* captures fill it up again */
+    guest_inflate(a, 0, 100, false);
+    memsched_query(ms, &after);
+    g_assert_cmpuint(after.reserved_bytes, ==, before.reserved_bytes);
+    guest_check(ms);
+    guest_free(hog);
+    guest_free(a);
+    guest_stop(ms);
+}
+
+static void test_refused_admission_says_why_and_changes_nothing(void)
+{
+    MemSched *ms = guest_start(32 * MIB);
+    MemSchedClientOptions options = { .id = "big", .min_bytes = 33 * MIB };
+    MemSchedClientChange change = { .has_min = true, .min_bytes = 40 * MIB };
+    MemSchedMessage message = { "" };
+    MemSchedClient *client = NULL;
+    Guest *a;
+
+    g_assert_cmpint(memsched_client_new(ms, &options, &client, &message), ==,
+                    -ENOSPC);
+    g_assert_nonnull(strstr(message.text, "33 MiB"));
+    g_assert_null(client);
+    a = guest_new(ms, "a", FRAMES(4), 0);
+    options = (MemSchedClientOptions) { .id = "a" };
+    g_assert_cmpint(memsched_client_new(ms, &options, &client, &message), ==,
+                    -EEXIST);
+    options = (MemSchedClientOptions) { .id = "x", .min_bytes = 2 * MIB,
+                                        .max_bytes = MIB };
+    g_assert_cmpint(memsched_client_new(ms, &options, &client, &message), ==,
+                    -EINVAL);
+    options = (MemSchedClientOptions) { .id = "" };
+    g_assert_cmpint(memsched_client_new(ms, &options, &client, &message), ==,
+                    -EINVAL);
+    g_assert_cmpint(memsched_client_set(ms, "a", &change, &message), ==,
+                    -ENOSPC);
+    g_assert_cmpint(memsched_client_set(ms, "none", &change, &message), ==,
+                    -ENOENT);
+    g_assert_cmpint(memsched_stop(ms), ==, -EBUSY);
+    guest_check(ms);
+    guest_free(a);
+    guest_stop(ms);
+}
+
+/* Ranges as a hostile guest makes them up: nothing but counts may change. */
+static void test_hostile_ranges_leave_the_books_right(void)
+{
+    guint32 seed = (guint32)g_test_rand_int();
+    GRand *rand = g_rand_new_with_seed(seed);
+    MemSched *ms = guest_start(32 * MIB);
+    Guest *a = guest_new(ms, "a", FRAMES(4), 0);
+
+    g_test_message("seed %u", seed);
+    for (int round = 0; round < 300; round++) {
+        MemSchedGpaRange ranges[300];
+        unsigned count = g_rand_int_range(rand, 0, G_N_ELEMENTS(ranges));
+        MemSchedOpResult result;
+        int ret;
+
+        for (unsigned i = 0; i < count; i++) {
+            uint64_t gpa = g_rand_int_range(rand, 0, (gint32)FRAMES(5));
+            uint64_t length = g_rand_int_range(rand, 0, 100000);
+
+            switch (g_rand_int_range(rand, 0, 8)) {
+            case 0:
+                gpa = (uint64_t)g_rand_int(rand) << 32 | g_rand_int(rand);
+                break;
+            case 1:
+                length = UINT64_MAX - g_rand_int_range(rand, 0, 10000);
+                break;
+            case 2:
+                gpa = UINT64_MAX - g_rand_int_range(rand, 0, 10000);
+                break;
+            default:
+                gpa &= ~UINT64_C(4095);
+            }
+            ranges[i] = (MemSchedGpaRange) { gpa, length };
+        }
+        guest_fill(a, g_rand_int_range(rand, 0, 2000), 48, 3);
+        switch (round % 4) {
+        case 0:
+            ret = memsched_inflate(a->client, ranges, count, false, &result);
+            break;
+        case 1:
+            ret = memsched_inflate(a->client, ranges, count, true, &result);
+            break;
+        case 2:
+            ret = memsched_report(a->client, ranges, count, UINT64_MAX,
+                                  &result);
+            break;
+        default:
+            ret = memsched_deflate(a->client, ranges, count, &result);
+        }
+        g_assert_cmpint(ret, ==, 0);
+        guest_check(ms);
+    }
+    guest_free(a);
+    guest_stop(ms);
+    g_rand_free(rand);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -356,6 +548,16 @@ int main(int argc, char **argv)
     g_test_add_func("/core/touched-before",
                     test_memory_that_was_touched_before_is_refused);
     g_test_add_func("/core/unaligned", test_region_without_alignment_works);
+    g_test_add_func("/core/urge",
+                    test_urged_part_of_a_huge_page_leaves_and_the_rest_stays);
+    g_test_add_func("/core/deflate/nothing",
+                    test_deflate_without_memory_leaves_holes_and_returns);
+    g_test_add_func("/core/allowance",
+                    test_device_thread_uses_the_give_allowance);
+    g_test_add_func("/core/refused",
+                    test_refused_admission_says_why_and_changes_nothing);
+    g_test_add_func("/core/hostile",
+                    test_hostile_ranges_leave_the_books_right);
     g_test_add_func("/core/shared",
                     test_shared_memory_is_served_by_copy_and_discard);
     return g_test_run();
