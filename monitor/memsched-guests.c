@@ -33,12 +33,15 @@ static MemschedGuest *guest_of_client(const MemSchedClientInfo *client)
 
 MemschedGuestList *memsched_guest_list(MemSched *ms, const char *viewer)
 {
-    g_autofree MemSchedClientInfo *clients =
-        g_new(MemSchedClientInfo, GUESTS_MAX);
-    size_t count = MIN(memsched_query_clients(ms, clients, GUESTS_MAX),
-                       GUESTS_MAX);
+    g_autofree MemSchedClientInfo *clients = NULL;
     MemschedGuestList *list = NULL, **tail = &list;
+    size_t count;
 
+    if (!ms) {
+        return NULL;
+    }
+    clients = g_new(MemSchedClientInfo, GUESTS_MAX);
+    count = MIN(memsched_query_clients(ms, clients, GUESTS_MAX), GUESTS_MAX);
     for (size_t i = 0; i < count; i++) {
         if (!viewer || !strcmp(clients[i].id, viewer)) {
             QAPI_LIST_APPEND(tail, guest_of_client(&clients[i]));

@@ -27,12 +27,28 @@ MemschedTranslation *
 memsched_translation_to_qapi(const MemSchedTranslation *from, bool host_view);
 
 /*
+ * memsched-hold.c: the running scheduler or NULL; it does not end before
+ * memsched_unhold(), which g_autoptr(MemSched) calls.
+ */
+MemSched *memsched_hold(void);
+void memsched_unhold(MemSched *ms);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(MemSched, memsched_unhold)
+
+/* The scheduler is about to end: wait for all holds, and forbid new ones. */
+void memsched_hold_end(void);
+/* It has ended, or did not want to. */
+void memsched_hold_allow(void);
+
+/*
  * memsched-guests.c: the guest whose monitor this instance's is, or NULL in
  * instance 0, which sees all.
  */
 const char *memsched_scope_guest(void);
 
-/* All guests, or @viewer alone where it is not NULL; the caller frees. */
+/*
+ * All guests, or @viewer alone where it is not NULL; @ms may be NULL.  The
+ * caller frees.
+ */
 MemschedGuestList *memsched_guest_list(MemSched *ms, const char *viewer);
 
 #endif

@@ -31,26 +31,37 @@
 /* Longer than this is no deadline any more; in milliseconds, an hour. */
 #define DEADLINE_MAX_MS 3600000
 
+static void set_not_running(Error **errp)
+{
+    error_setg(errp, "No memory scheduler runs in this process; start QEMU "
+               "with -object memsched,id=ID,pool=SIZE");
+}
+
+/* The caller unholds. */
 static MemSched *running(Error **errp)
 {
-    MemSched *ms = memsched_running();
+    MemSched *ms = memsched_hold();
 
     if (!ms) {
-        error_setg(errp, "No memory scheduler runs in this process; start "
-                   "QEMU with -object memsched,id=ID,pool=SIZE");
+        set_not_running(errp);
     }
     return ms;
+}
+
+static bool host_asks(const char *command, Error **errp)
+{
+    if (memsched_scope_guest()) {
+        error_setg(errp, "%s concerns the whole host; use the monitor of "
+                   "instance 0", command);
+        return false;
+    }
+    return true;
 }
 
 /* The running scheduler, where the one who asks is the host's operator. */
 static MemSched *running_for_host(const char *command, Error **errp)
 {
-    if (memsched_scope_guest()) {
-        error_setg(errp, "%s concerns the whole host; use the monitor of "
-                   "instance 0", command);
-        return NULL;
-    }
-    return running(errp);
+    return host_asks(command, errp) ? running(errp) : NULL;
 }
 
 /* The library's own sentence, or that of the errno where it wrote none. */
@@ -65,7 +76,7 @@ static void set_error(Error **errp, int ret, const MemSchedMessage *message)
 
 MemschedInfo *qmp_query_memsched(Error **errp)
 {
-    MemSched *ms = running_for_host("query-memsched", errp);
+    g_autoptr(MemSched) ms = running_for_host("query-memsched", errp);
     MemSchedInfo info;
 
     if (!ms) {
@@ -77,9 +88,15 @@ MemschedInfo *qmp_query_memsched(Error **errp)
 
 MemschedGuestList *qmp_query_memsched_guests(Error **errp)
 {
-    MemSched *ms = running(errp);
+    g_autoptr(MemSched) ms = memsched_hold();
+    MemschedGuestList *guests = memsched_guest_list(ms,
+                                                    memsched_scope_guest());
 
-    return ms ? memsched_guest_list(ms, memsched_scope_guest()) : NULL;
+    /* Guests without a scheduler have states too. */
+    if (!ms && !guests) {
+        set_not_running(errp);
+    }
+    return guests;
 }
 
 /*
@@ -113,7 +130,7 @@ MemschedTransferId *qmp_memsched_reallocate(const char *from, const char *to,
                                             bool has_deadline,
                                             uint32_t deadline, Error **errp)
 {
-    MemSched *ms = running_for_host("memsched-reallocate", errp);
+    g_autoptr(MemSched) ms = running_for_host("memsched-reallocate", errp);
     MemSchedTransferOptions options = {
         .from = from,
         .to = to,
@@ -145,7 +162,7 @@ MemschedTransferList *qmp_query_memsched_transfers(Error **errp)
 {
     g_autofree MemSchedTransferInfo *infos = NULL;
     const char *viewer = memsched_scope_guest();
-    MemSched *ms = running(errp);
+    g_autoptr(MemSched) ms = running(errp);
     MemschedTransferList *list = NULL, **tail = &list;
     size_t count;
 
@@ -169,7 +186,7 @@ void qmp_memsched_set_guest(const char *id, bool has_min, uint64_t min,
                             bool has_max, uint64_t max, bool has_shares,
                             uint32_t shares, Error **errp)
 {
-    MemSched *ms = running_for_host("memsched-set-guest", errp);
+    g_autoptr(MemSched) ms = running_for_host("memsched-set-guest", errp);
     MemSchedClientChange change = {
         .has_min = has_min, .min_bytes = min,
         .has_max = has_max, .max_bytes = max,
@@ -203,7 +220,7 @@ void qmp_memsched_set(bool has_policy, MemschedPolicy policy,
                       bool has_idle_tax, uint32_t idle_tax,
                       bool has_dry_run, bool dry_run, Error **errp)
 {
-    MemSched *ms = running_for_host("memsched-set", errp);
+    g_autoptr(MemSched) ms = running_for_host("memsched-set", errp);
     MemSchedChange change = {
         .has_policy = has_policy,
         .policy = has_policy ? memsched_policy_from_qapi(policy) : 0,
@@ -246,7 +263,7 @@ static const char *translate_whose(const char *id, Error **errp)
 MemschedTranslation *qmp_memsched_translate(const char *id, uint64_t gpa,
                                             Error **errp)
 {
-    MemSched *ms = running(errp);
+    g_autoptr(MemSched) ms = running(errp);
     MemSchedTranslation translation;
     MemSchedMessage message = { "" };
     const char *whose;
@@ -268,34 +285,34 @@ MemschedTranslation *qmp_memsched_translate(const char *id, uint64_t gpa,
                                         !memsched_scope_guest());
 }
 
-typedef struct CheckJob {
-    MemSched *ms;
-    MemSchedMessage message;
-} CheckJob;
-
+/* In a thread of the pool: the scheduler is held no longer than this takes. */
 static int check_in_thread(void *opaque)
 {
-    CheckJob *job = opaque;
+    g_autoptr(MemSched) ms = memsched_hold();
 
-    return memsched_check(job->ms, &job->message);
+    return ms ? memsched_check(ms, opaque) : -ENODEV;
 }
 
 MemschedCheck *coroutine_fn qmp_memsched_check(Error **errp)
 {
-    CheckJob job = { .ms = running_for_host("memsched-check", errp) };
+    MemSchedMessage message = { "" };
     MemschedCheck *check;
     int ret;
 
-    if (!job.ms) {
+    if (!host_asks("memsched-check", errp)) {
         return NULL;
     }
-    ret = thread_pool_submit_co(check_in_thread, &job);
+    ret = thread_pool_submit_co(check_in_thread, &message);
+    if (ret == -ENODEV) {
+        set_not_running(errp);
+        return NULL;
+    }
     if (ret < 0 && ret != -EUCLEAN) {
-        set_error(errp, ret, &job.message);
+        set_error(errp, ret, &message);
         return NULL;
     }
     check = g_new0(MemschedCheck, 1);
     check->exact = ret == 0;
-    check->message = ret == 0 ? NULL : g_strdup(job.message.text);
+    check->message = ret == 0 ? NULL : g_strdup(message.text);
     return check;
 }

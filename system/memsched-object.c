@@ -119,7 +119,9 @@ static void memsched_object_finalize(Object *obj)
 
     if (object->ms) {
         memsched_events_stop(object->ms);
+        memsched_hold_end();
         memsched_stop(object->ms);
+        memsched_hold_allow();
     }
 }
 

@@ -90,9 +90,12 @@ class Qmp:
         self.send(message)
         while True:
             answer = self._receive(timeout or self.timeout)
-            if 'event' not in answer:
+            if 'event' in answer:
+                self.events.append(answer)
+            elif 'QMP' not in answer:
                 return answer
-            self.events.append(answer)
+            # A client that connects while QEMU sets the monitor up may be
+            # greeted twice.
 
     def command(self, name, /, **arguments):
         """Returns what the command returns, or raises QmpError.  A hyphen in

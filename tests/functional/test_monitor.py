@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 from pathlib import Path
@@ -80,14 +81,16 @@ EVENTS = ['MEMSCHED_TRANSFER_COMPLETED', 'MEMSCHED_CONDITION_CHANGED',
 class Instance:
     """One QEMU without a machine, and a client of its monitor."""
 
-    def __init__(self, *options, oob=False):
+    def __init__(self, *options, oob=False, preload=PRETEND):
         self.folder = tempfile.TemporaryDirectory()
         path = os.path.join(self.folder.name, 'qmp')
+        self.path = path
+        env = {**os.environ, 'LD_PRELOAD': str(preload)} if preload else None
         self.process = subprocess.Popen(
             [QEMU, '-M', 'none', '-display', 'none', '-monitor', 'none',
              '-serial', 'none', '-qmp', f'unix:{path},server=on,wait=off',
-             *options], env={**os.environ, 'LD_PRELOAD': str(PRETEND)},
-            stdin=subprocess.DEVNULL)
+             '-qmp', f'unix:{path}2,server=on,wait=off', *options],
+            env=env, stdin=subprocess.DEVNULL)
         self.qmp = Qmp(path, timeout=30, oob=oob)
 
     def close(self):
@@ -384,6 +387,39 @@ class WithoutScheduler(Monitor):
     def test_no_event_comes(self):
         with self.assertRaises(QmpTimeout):
             self.qmp.wait_event('MEMSCHED_CONDITION_CHANGED', timeout=0.2)
+
+
+class RealLibrary(unittest.TestCase):
+    def test_scheduler_ends_and_starts_again_under_queries(self):
+        instance = Instance(oob=True, preload=None)
+        self.addCleanup(instance.close)
+        other = Qmp(instance.path + '2', timeout=30, oob=True)
+        self.addCleanup(other.close)
+        stop = threading.Event()
+        told = []
+
+        def ask():
+            while not stop.is_set():
+                for name in ('query-memsched', 'query-memsched-transfers'):
+                    told.append(other.execute({'exec-oob': name}))
+                told.append(other.execute({'execute': 'memsched-check'}))
+
+        asker = threading.Thread(target=ask)
+        asker.start()
+        try:
+            for _ in range(20):
+                instance.qmp.command('object-add', qom_type='memsched',
+                                     id='sched0', pool=64 << 20)
+                self.assertTrue(instance.qmp.command('memsched-check')
+                                ['exact'])
+                instance.qmp.command('object-del', id='sched0')
+        finally:
+            stop.set()
+            asker.join(timeout=60)
+        self.assertIsNone(instance.process.poll())
+        for answer in told:
+            if 'error' in answer:
+                self.assertEqual(answer['error']['desc'], NO_SCHEDULER)
 
 
 class Options(unittest.TestCase):

@@ -70,6 +70,12 @@ class Client(unittest.TestCase):
             with self.assertRaises(QmpClosed):
                 qmp.command('do-it')
 
+    def test_second_greeting_is_no_answer(self):
+        messages = [{'QMP': {'version': {}}}, {'return': 7}]
+        with FakeQmp(lambda name, args: messages) as server, \
+                Qmp(server.path) as qmp:
+            self.assertEqual(qmp.command('do-it'), 7)
+
     def test_missing_socket_ends_the_wait(self):
         with self.assertRaisesRegex(QmpTimeout, 'nobody listens'):
             Qmp('/nonexistent/socket', timeout=0.05)
