@@ -399,6 +399,11 @@ static void *fault_thread(void *opaque)
     const MsSys *sys = t->ms->sys;
 
     sys->name_thread(sys, "memsched/fault");
+    /*
+     * Measured on two busy CPUs beside a transfer: 99 % of faults within 80 us
+     * instead of 80 to 280.
+     */
+    sys->urgent(sys);
     while (!atomic_load(&t->faults->stop)) {
         bool waiting = t->retries && atomic_load(&t->ms->waiters) > 0;
         int timeout = t->behind_count ? 0 : waiting ? RETRY_MS : -1;

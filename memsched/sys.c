@@ -155,6 +155,13 @@ static int real_background(const MsSys *sys)
     return setpriority(PRIO_PROCESS, tid, 15) ? -errno : 0;
 }
 
+static int real_urgent(const MsSys *sys)
+{
+    pid_t tid = syscall(SYS_gettid);
+
+    return setpriority(PRIO_PROCESS, tid, -10) ? -errno : 0;
+}
+
 static void real_yield(const MsSys *sys)
 {
     sched_yield();
@@ -177,6 +184,7 @@ static const MsSys real_table = {
     .sleep_ns = real_sleep_ns,
     .name_thread = real_name_thread,
     .background = real_background,
+    .urgent = real_urgent,
     .yield = real_yield,
 };
 

@@ -55,6 +55,11 @@ struct MsSys {
      * that somebody else wants, too; never preempt on waking.  Best effort.
      */
     int (*background)(const MsSys *sys);
+    /*
+     * Run the calling thread before ordinary ones (nice -10; needs
+     * CAP_SYS_NICE): each vCPU that faults waits for it.  Best effort.
+     */
+    int (*urgent)(const MsSys *sys);
     /* Let others go first who want this CPU. */
     void (*yield)(const MsSys *sys);
 };

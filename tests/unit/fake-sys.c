@@ -381,6 +381,11 @@ static int fake_background(const MsSys *sys)
     return 0;
 }
 
+static int fake_urgent(const MsSys *sys)
+{
+    return -EACCES;
+}
+
 static void fake_yield(const MsSys *sys)
 {
     g_thread_yield();
@@ -399,7 +404,8 @@ FakeSys *fake_sys_new(void)
         .poll = fake_poll, .eventfd = fake_eventfd,
         .userfaultfd = fake_userfaultfd, .now_ns = fake_now_ns,
         .sleep_ns = fake_sleep_ns, .name_thread = fake_name_thread,
-        .background = fake_background, .yield = fake_yield,
+        .background = fake_background, .urgent = fake_urgent,
+        .yield = fake_yield,
     };
     g_mutex_init(&fake->lock);
     fake->mappings = g_ptr_array_new();
