@@ -141,16 +141,23 @@ static void test_deflate_populates_zeros_without_a_fault(void)
     MemSchedClientInfo info;
     uint64_t faults;
 
-    guest_fill(a, 0, 1024, 1);
-    guest_inflate(a, 0, 1024, false);
-    guest_query(a, &info);
-    faults = info.faults;
-    result = guest_deflate(a, 0, 1024);
-    g_assert_cmpuint(result.populated_pages, ==, 1024);
-    guest_assert_zero(a, 0, 1024);
+    /* Its 2 ms may be over at once on a busy host: until they are not. */
+    for (int tries = 0; ; tries++) {
+        g_assert_cmpint(tries, <, 200);
+        guest_fill(a, 0, 512, 1);
+        guest_inflate(a, 0, 512, false);
+        guest_query(a, &info);
+        faults = info.faults;
+        result = guest_deflate(a, 0, 512);
+        if (result.populated_pages == 512) {
+            break;
+        }
+        g_assert_cmpuint(result.populated_pages, ==, 0);
+    }
+    guest_assert_zero(a, 0, 512);
     guest_query(a, &info);
     g_assert_cmpuint(info.faults, ==, faults);
-    g_assert_cmpuint(info.huge_bytes, ==, FRAMES(2));
+    g_assert_cmpuint(info.huge_bytes, ==, FRAMES(1));
     guest_check(ms);
     guest_free(a);
     guest_stop(ms);
