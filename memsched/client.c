@@ -14,7 +14,7 @@
  * the list's.  Nothing here waits with one of them held but on client->cond,
  * which gives client->lock up.
  *
- * It does not decide anything: see sched.c.  It moves no page.
+ * It does not decide anything: see scheduler.c.  It moves no page.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -70,6 +70,7 @@ void ms_client_unref(MemSchedClient *client)
     ms_gpamap_unref(client->map);
     g_free(client->regions);
     g_free(client->waiters);
+    g_free(client->sched);
     ms_cond_destroy(&client->cond);
     ms_lock_destroy(&client->lock);
     g_free(client);

@@ -69,7 +69,7 @@ struct MemSchedClient {
     size_t waiters_count, waiters_size;
     _Atomic uint64_t waiting_since_ns;  /* oldest waiter; 0: nobody waits */
 
-    /* Written by the scheduler's thread (sched.c), read by queries. */
+    /* Written by the scheduler's thread (scheduler.c), read by queries. */
     _Atomic uint64_t balloon_target_bytes;
     _Atomic uint64_t target_bytes, entitlement_bytes;
     _Atomic uint64_t active_bytes, idle_bytes;
@@ -79,7 +79,7 @@ struct MemSchedClient {
     _Atomic bool stalled, unresponsive;
     _Atomic bool unmet_request;         /* asked to inflate, has not yet: its
                                            touches may use the allowance */
-    void *sched;                        /* sched.c's own record */
+    void *sched;                        /* scheduler.c's own record */
 
     _Atomic uint64_t ram_pages;
     _Atomic uint64_t prefetch_pages;    /* ms_populate_claim(), pending */

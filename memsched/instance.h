@@ -21,7 +21,7 @@
 #include "stats.h"
 #include "sys.h"
 
-typedef struct MsSched MsSched;         /* sched.h */
+typedef struct MsSched MsSched;         /* scheduler.h */
 
 /* How a page changed hands. */
 typedef enum MsHow {
@@ -57,7 +57,7 @@ struct MemSched {
     MsScrub *scrub;
     MsFaults *faults;
     MsMover *mover;
-    MsSched *sched;             /* sched.c: tick thread, policy, transfers */
+    MsSched *sched;             /* scheduler.c: tick thread, policy, transfers */
     MsFence fence;
     MsStats stats;
 
@@ -73,7 +73,7 @@ struct MemSched {
     size_t regions_count, regions_size;
     _Atomic unsigned waiters;           /* faults that wait for a grant */
 
-    /* options that change live; sched.c writes */
+    /* options that change live; scheduler.c writes */
     _Atomic unsigned policy, interval_ms, idle_tax_pct;
     _Atomic bool dry_run;
     _Atomic unsigned host_state;        /* MemSchedCondition */

@@ -1,0 +1,199 @@
+/*
+ * Starting transfers, and showing them
+ *
+ * Owns the checks before a transfer: are there two guests, has the donor so
+ * much above its min, has the acceptor room for it, counted with what other
+ * transfers will still take and bring.  A refusal is one sentence with the
+ * figures.
+ *
+ * Room is what the acceptor can still get: below its max, and in pages of its
+ * RAM without a frame (never touched, ballooned, reported).
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include <errno.h>
+#include <glib.h>
+#include <inttypes.h>
+#include <stdarg.h>
+
+#include "scheduler-int.h"
+
+#define KIB(pages) ((pages) * 4)
+
+static int G_GNUC_PRINTF(3, 4) refuse(int ret, MemSchedMessage *message,
+                                      const char *format, ...)
+{
+    va_list args;
+
+    if (message) {
+        va_start(args, format);
+        g_vsnprintf(message->text, sizeof(message->text), format, args);
+        va_end(args);
+    }
+    return ret;
+}
+
+/* What does not depend on the ledger. */
+static int check_words(const MemSchedTransferOptions *o,
+                       MemSchedClient *from, MemSchedClient *to,
+                       MemSchedMessage *message)
+{
+    bool attached;
+
+    if (from == NULL || to == NULL) {
+        return refuse(-ENOENT, message, "there is no guest '%.*s'",
+                      MEMSCHED_ID_MAX, from ? o->to : o->from);
+    }
+    if (from == to) {
+        return refuse(-EINVAL, message, "a transfer needs two guests, '%s' is"
+                      " one", from->id);
+    }
+    if (o->size_bytes == 0) {
+        return refuse(-EINVAL, message, "a transfer needs a size above 0");
+    }
+    if (o->source == MEMSCHED_SOURCE_APPLICATION) {
+        return refuse(-EOPNOTSUPP, message, "no balloon application is"
+                      " connected in guest '%s'", from->id);
+    }
+    ms_lock(&from->lock);
+    attached = from->attached;
+    ms_unlock(&from->lock);
+    if (o->source == MEMSCHED_SOURCE_KERNEL && !attached) {
+        return refuse(-EOPNOTSUPP, message, "guest '%s' has no balloon: give"
+                      " it a balloon-ex device", from->id);
+    }
+    return 0;
+}
+
+static uint64_t less(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
+}
+
+typedef struct Room {
+    uint64_t ballooned;         /* B, G */
+    uint64_t empty;             /* H, B, P */
+} Room;
+
+static Room room_of(MemSchedClient *client)
+{
+    MsClientPages pages;
+
+    ms_client_pages(client, &pages);
+    return (Room) {
+        .ballooned = pages.count[MEMSCHED_PAGE_BALLOONED] +
+                     pages.count[MEMSCHED_PAGE_GIVEN],
+        .empty = pages.count[MEMSCHED_PAGE_HOLE] +
+                 pages.count[MEMSCHED_PAGE_BALLOONED] +
+                 pages.count[MEMSCHED_PAGE_REPORTED],
+    };
+}
+
+static int check_sizes_locked(MsSched *sched, MemSchedClient *from,
+                              MemSchedClient *to, uint64_t pages,
+                              uint64_t empty, MemSchedMessage *message)
+{
+    MsTransferSums sums;
+    uint64_t above, room;
+
+    if (ms_sched_guest_locked(from)->gone || ms_sched_guest_locked(to)->gone) {
+        return refuse(-ENOENT, message, "guest '%s' goes away just now",
+                      ms_sched_guest_locked(from)->gone ? from->id : to->id);
+    }
+    ms_transfers_sums(&sched->transfers, from, &sums);
+    above = less(less(from->account.allocated, from->account.min),
+                 sums.give_left);
+    if (pages > above) {
+        return refuse(-EINVAL, message, "guest '%s' has only %" PRIu64 " KiB"
+                      " above its min, %" PRIu64 " KiB are asked for",
+                      from->id, KIB(above), KIB(pages));
+    }
+    ms_transfers_sums(&sched->transfers, to, &sums);
+    room = less(MIN(ms_ledger_room(&to->account), empty), sums.take_left);
+    if (pages > room) {
+        return refuse(-ENOSPC, message, "guest '%s' has room for only %"
+                      PRIu64 " KiB (below its max, and not backed yet), not"
+                      " for %" PRIu64 " KiB", to->id, KIB(room), KIB(pages));
+    }
+    return 0;
+}
+
+/* From now on what its balloon holds is what we want it to hold. */
+static void know_locked(MemSchedClient *client, uint64_t ballooned)
+{
+    MsSchedGuest *record = ms_sched_guest_locked(client);
+
+    if (!record->known) {
+        record->base_pages = MAX(record->base_pages, ballooned);
+        record->known = true;
+    }
+}
+
+static int start(MsSched *sched, const MemSchedTransferOptions *o,
+                 MemSchedClient *from, MemSchedClient *to, uint64_t *ret_id,
+                 MemSchedMessage *message)
+{
+    MemSched *ms = sched->ms;
+    Room donor = room_of(from), acceptor = room_of(to);
+    MsTransferStart s = {
+        .from = from, .to = to, .from_id = from->id, .to_id = to->id,
+        .source = o->source, .deadline_ms = o->deadline_ms,
+        /* No overflow: the remainder is added after the shift. */
+        .pages = (o->size_bytes >> MEMSCHED_PAGE_SHIFT) +
+                 (o->size_bytes % MEMSCHED_PAGE_SIZE != 0),
+        .now_ns = ms->sys->now_ns(ms->sys),
+    };
+    int ret;
+
+    ms_lock(&ms->ledger_lock);
+    ret = check_sizes_locked(sched, from, to, s.pages, acceptor.empty,
+                             message);
+    if (ret == 0) {
+        ret = ms_transfers_start(&sched->transfers, &s, ret_id);
+        if (ret < 0) {
+            refuse(ret, message, "%u transfers run already: wait until one"
+                   " of them has ended", MS_TRANSFERS_RUNNING);
+        }
+    }
+    if (ret == 0) {
+        know_locked(from, donor.ballooned);
+        know_locked(to, acceptor.ballooned);
+    }
+    ms_unlock(&ms->ledger_lock);
+    return ret;
+}
+
+int memsched_reallocate(MemSched *ms, const MemSchedTransferOptions *options,
+                        uint64_t *ret_id, MemSchedMessage *ret_message)
+{
+    MemSchedClient *from = ms_client_get(ms, options->from);
+    MemSchedClient *to = ms_client_get(ms, options->to);
+    int ret = check_words(options, from, to, ret_message);
+
+    if (ret == 0) {
+        ret = start(ms->sched, options, from, to, ret_id, ret_message);
+    }
+    if (ret == 0) {
+        ms_sched_kick(ms->sched);
+    }
+    if (to) {
+        ms_client_unref(to);
+    }
+    if (from) {
+        ms_client_unref(from);
+    }
+    return ret;
+}
+
+size_t memsched_query_transfers(MemSched *ms, MemSchedTransferInfo *ret_infos,
+                                size_t max)
+{
+    uint64_t now_ns = ms->sys->now_ns(ms->sys);
+    size_t count;
+
+    ms_lock(&ms->ledger_lock);
+    count = ms_transfers_list(&ms->sched->transfers, now_ns, ret_infos, max);
+    ms_unlock(&ms->ledger_lock);
+    return count;
+}

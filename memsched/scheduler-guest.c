@@ -1,0 +1,258 @@
+/*
+ * What the scheduler's thread does for one guest at a time
+ *
+ * Owns the answers to: how much should its balloon hold; which claimed pages
+ * should be put into it ahead of use; which given pages are wanted although
+ * their frames are incomplete; does it answer; does it stall.
+ *
+ * Stalled: a touch has been refused for STALL_NS.  With a look every 250 ms
+ * that is shown, and the guest paused whole, within a second (I4).  It goes on
+ * as soon as no touch of it waits any more.
+ *
+ * Unresponsive: the balloon is asked to change by SLACK_PAGES or more, and has
+ * moved towards it at less than SLOW_BYTES_PER_S in SLOW_WINDOWS windows of a
+ * second, one after the other.  A stopped, stalled or inhibited guest is not
+ * measured.  The rate is that of the last window in which it was asked.
+ *
+ * Threads: the scheduler's only.  Locks: the ledger's and the client's, one
+ * after the other; none in a callback.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include <glib.h>
+
+#include "scheduler-int.h"
+
+#define NS_PER_S UINT64_C(1000000000)
+#define STALL_NS (NS_PER_S / 2)
+
+/* 1 MiB: what one request of a stock driver holds. */
+#define SLACK_PAGES      256u
+#define WINDOW_NS        NS_PER_S
+#define SLOW_BYTES_PER_S (UINT64_C(64) << 10)
+#define SLOW_WINDOWS     3u
+
+typedef struct Look {
+    MsTransferGuest guest;
+    MsTransferSums sums;
+    MsSchedGuest *record;
+    uint64_t claim, allocated;
+    bool attached, running, inhibited;
+    uint64_t goal;
+} Look;
+
+/* The operator's own `balloon` command: that much, transfers apart. */
+static void take_manual(MemSchedClient *client, MsSchedGuest *record)
+{
+    MemSched *ms = client->ms;
+    uint64_t pages = 0;
+    bool manual;
+
+    ms_lock(&client->lock);
+    manual = client->balloon_manual;
+    if (manual) {
+        pages = client->balloon_manual_bytes >> MEMSCHED_PAGE_SHIFT;
+        client->balloon_manual = false;
+    }
+    ms_unlock(&client->lock);
+    if (manual) {
+        ms_lock(&ms->ledger_lock);
+        record->base_pages = pages;
+        record->known = true;
+        ms_unlock(&ms->ledger_lock);
+        record->sent_pages = pages;
+    }
+}
+
+static void look(MsSched *sched, MemSchedClient *client, Look *l)
+{
+    MemSched *ms = sched->ms;
+    MsClientPages pages;
+    uint64_t extra;
+
+    ms_client_pages(client, &pages);
+    ms_lock(&client->lock);
+    l->attached = client->attached && client->ops.set_balloon;
+    l->running = client->running;
+    l->inhibited = client->inhibited > 0;
+    ms_unlock(&client->lock);
+
+    ms_lock(&ms->ledger_lock);
+    ms_transfers_sums(&sched->transfers, client, &l->sums);
+    extra = client->account.claim > l->sums.outstanding
+            ? client->account.claim - l->sums.outstanding : 0;
+    if (extra > 0 &&
+        ms_ledger_unclaim(&ms->ledger, &client->account, extra) > 0) {
+        ms_ledger_rose(ms);
+    }
+    l->claim = client->account.claim;
+    l->allocated = client->account.allocated;
+    l->guest = (MsTransferGuest) {
+        .base = l->record->base_pages,
+        .ballooned = pages.count[MEMSCHED_PAGE_BALLOONED] +
+                     pages.count[MEMSCHED_PAGE_GIVEN],
+        .given = pages.count[MEMSCHED_PAGE_GIVEN],
+        .ram = atomic_load(&client->ram_pages), .min = client->account.min,
+        .deflates = l->attached && !atomic_load(&client->unresponsive),
+    };
+    l->goal = ms_transfers_balloon(&l->sums, &l->guest);
+    ms_unlock(&ms->ledger_lock);
+}
+
+/* ---- balloon ---- */
+
+static void set_balloon(MemSchedClient *client, const Look *l)
+{
+    uint64_t bytes = l->goal << MEMSCHED_PAGE_SHIFT;
+    MemSchedClientOps ops;
+    void *opaque;
+
+    atomic_store(&client->balloon_target_bytes, bytes);
+    atomic_store(&client->target_bytes,
+                 (l->guest.ram - MIN(l->goal, l->guest.ram))
+                 << MEMSCHED_PAGE_SHIFT);
+    atomic_store(&client->unmet_request, l->goal > l->guest.ballooned);
+    if (!l->attached) {
+        /* Whoever comes next has to be told. */
+        l->record->sent_pages = 0;
+        return;
+    }
+    if (l->goal != l->record->sent_pages &&
+        ms_client_ops_enter(client, &ops, &opaque)) {
+        if (ops.set_balloon) {
+            ops.set_balloon(opaque, bytes);
+            l->record->sent_pages = l->goal;
+        }
+        ms_client_ops_leave(client);
+    }
+}
+
+/*
+ * Donor's part done: what its balloon holds by then, holes that it gave too,
+ * is what it keeps.
+ */
+static void settle_donor(MemSched *ms, const Look *l)
+{
+    if (l->sums.giving > 0 && l->sums.give_left == 0) {
+        ms_lock(&ms->ledger_lock);
+        l->record->base_pages = MAX(l->record->base_pages,
+                                    l->guest.ballooned);
+        ms_unlock(&ms->ledger_lock);
+    }
+}
+
+static void move_on(MemSchedClient *client, const Look *l, uint64_t now_ns)
+{
+    uint64_t n = ms_transfers_prefetch(&l->sums, &l->guest, l->claim);
+
+    if (n > 0 && atomic_load(&client->prefetch_pages) == 0) {
+        ms_populate_claim(client, n);
+    }
+    n = ms_transfers_urge(&l->sums, &l->guest, now_ns);
+    if (n > 0 || l->record->urged) {
+        ms_capture_urge(client, n);
+        l->record->urged = n > 0;
+    }
+}
+
+/* ---- does it answer? ---- */
+
+static void set_unresponsive(MsSched *sched, MemSchedClient *client, bool is)
+{
+    if (atomic_exchange(&client->unresponsive, is) != is) {
+        ms_sched_guest_event(sched, client,
+                             MEMSCHED_EVENT_GUEST_UNRESPONSIVE, is);
+    }
+}
+
+static void measure(MsSched *sched, MemSchedClient *client, const Look *l,
+                    uint64_t now_ns)
+{
+    MsSchedGuest *r = l->record;
+    uint64_t has = l->guest.ballooned, distance, done, rate;
+    bool grow = l->goal > has;
+
+    distance = grow ? l->goal - has : has - l->goal;
+    if (!l->attached || distance < SLACK_PAGES) {
+        r->window_ns = 0;
+        r->slow_windows = 0;
+        set_unresponsive(sched, client, false);
+        return;
+    }
+    if (!l->running || l->inhibited || atomic_load(&client->stalled) ||
+        r->window_ns == 0) {
+        r->window_ns = now_ns;
+        r->window_pages = has;
+        return;
+    }
+    if (now_ns - r->window_ns < WINDOW_NS) {
+        return;
+    }
+    done = grow ? has - MIN(has, r->window_pages)
+                : r->window_pages - MIN(has, r->window_pages);
+    /* Milliseconds: pages of a whole host in bytes x 1000 fit 64 bits. */
+    rate = (done << MEMSCHED_PAGE_SHIFT) * 1000 /
+           MAX((now_ns - r->window_ns) / 1000000, 1);
+    atomic_store(&client->responsiveness_bytes_per_s, rate);
+    r->slow_windows = rate < SLOW_BYTES_PER_S ? r->slow_windows + 1 : 0;
+    r->window_ns = now_ns;
+    r->window_pages = has;
+    set_unresponsive(sched, client, r->slow_windows >= SLOW_WINDOWS);
+}
+
+/* ---- does it stall? ---- */
+
+static void set_paused(MsSched *sched, MemSchedClient *client, bool paused)
+{
+    MemSchedClientOps ops;
+    void *opaque;
+
+    atomic_store(&client->stalled, paused);
+    ms_sched_guest_event(sched, client, MEMSCHED_EVENT_GUEST_STALLED, paused);
+    if (ms_client_ops_enter(client, &ops, &opaque)) {
+        if (ops.set_paused) {
+            ops.set_paused(opaque, paused);
+        }
+        ms_client_ops_leave(client);
+    }
+}
+
+/* True while touches of it wait. */
+static bool watch_stall(MsSched *sched, MemSchedClient *client,
+                        uint64_t now_ns)
+{
+    uint64_t since = atomic_load(&client->waiting_since_ns);
+    bool stalled = atomic_load(&client->stalled);
+
+    if (since == 0 && stalled) {
+        set_paused(sched, client, false);
+    } else if (since != 0 && !stalled && now_ns >= since + STALL_NS) {
+        set_paused(sched, client, true);
+    }
+    return since != 0;
+}
+
+bool ms_sched_guest_step(MsSched *sched, MemSchedClient *client,
+                         uint64_t now_ns)
+{
+    MemSched *ms = sched->ms;
+    Look l = { 0 };
+    bool gone;
+
+    ms_lock(&ms->ledger_lock);
+    l.record = ms_sched_guest_locked(client);
+    gone = l.record->gone;
+    ms_unlock(&ms->ledger_lock);
+    if (gone) {
+        return false;
+    }
+    take_manual(client, l.record);
+    look(sched, client, &l);
+    set_balloon(client, &l);
+    settle_donor(ms, &l);
+    move_on(client, &l, now_ns);
+    measure(sched, client, &l, now_ns);
+    return watch_stall(sched, client, now_ns) || l.sums.giving > 0 ||
+           l.sums.taking > 0;
+}

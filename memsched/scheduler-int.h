@@ -1,0 +1,61 @@
+/*
+ * Inside of the scheduler's thread: scheduler*.c only
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef MEMSCHED_SCHEDULER_INT_H
+#define MEMSCHED_SCHEDULER_INT_H
+
+#include "event.h"
+#include "instance.h"
+#include "scheduler.h"
+#include "transfer.h"
+
+struct MsSched {
+    MemSched *ms;
+    GThread *thread;
+
+    MsTransfers transfers;      /* ledger_lock */
+    MsTransferActions actions;  /* ledger_lock: scratch */
+
+    MsLock lock;                /* rank leaf */
+    MsCond cond;
+    bool kicked, stop;          /* lock */
+    MsEvents events;            /* lock */
+
+    uint64_t next_tick_ns;      /* the thread's own */
+    _Atomic bool tick_now;      /* options changed */
+};
+
+/* What the scheduler keeps of a guest: client->sched. */
+typedef struct MsSchedGuest {
+    /* ledger_lock: */
+    uint64_t base_pages;        /* its balloon, running transfers apart */
+    bool known;                 /* base_pages stands for what it has */
+    bool gone;
+
+    /* the thread's own: */
+    uint64_t sent_pages;        /* last set_balloon() */
+    bool urged;
+    uint64_t window_ns;         /* responsiveness: start, and balloon then */
+    uint64_t window_pages;
+    unsigned slow_windows;      /* one after the other */
+} MsSchedGuest;
+
+/* The record of a guest; made at the first call.  Ledger's lock held. */
+MsSchedGuest *ms_sched_guest_locked(MemSchedClient *client);
+
+/* Raise an event; the ledger's lock may be held. */
+void ms_sched_event(MsSched *sched, const MemSchedEvent *event);
+void ms_sched_guest_event(MsSched *sched, MemSchedClient *client,
+                          MemSchedEventKind kind, bool active);
+
+/* scheduler-guest.c: one guest, now.  True: look at it again soon. */
+bool ms_sched_guest_step(MsSched *sched, MemSchedClient *client,
+                         uint64_t now_ns);
+
+/* scheduler-tick.c: entitlements, states, statistics. */
+void ms_sched_tick(MsSched *sched, MemSchedClient **clients, size_t count,
+                   uint64_t now_ns);
+
+#endif /* MEMSCHED_SCHEDULER_INT_H */

@@ -1,0 +1,157 @@
+/*
+ * Transfers: memory on its way from one guest to another
+ *
+ * Pure: counts and times in, ordered actions out; no clock, no lock, no system
+ * call.  The caller serialises (MemSched.ledger_lock), carries the actions out
+ * in their order, and reports what a claim really got.  All counts are 4 KiB
+ * pages.  Guests are opaque pointers that are compared, never followed.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef MEMSCHED_TRANSFER_H
+#define MEMSCHED_TRANSFER_H
+
+#include "memsched/memsched.h"
+
+/* At once; more are refused. */
+#define MS_TRANSFERS_RUNNING    64u
+/* With the last ones that have ended. */
+#define MS_TRANSFERS_KEPT       256u
+#define MS_TRANSFER_DEADLINE_MS 30000u
+
+typedef struct MsTransfer {
+    uint64_t id;                /* 0: not used yet */
+    const void *from, *to;
+    char from_id[MEMSCHED_ID_MAX], to_id[MEMSCHED_ID_MAX];
+    MemSchedSource source;
+    MemSchedTransferState state;
+    uint64_t requested;
+    uint64_t captured;          /* out of the donor */
+    uint64_t captured_kernel;   /* part of it: by its kernel's balloon */
+    uint64_t captured_discarded;/* part of it: frames that did not move */
+    uint64_t claimed;           /* promised to the acceptor, all in all */
+    uint64_t moved, copied, discarded;          /* mapped in the acceptor */
+    uint64_t start_ns, end_ns, deadline_ns;
+    uint64_t captured_ns;       /* the last capture, or the start */
+    unsigned deadline_ms;
+    char reason[160];
+} MsTransfer;
+
+typedef enum MsTransferActionKind {
+    MS_TRANSFER_KEEP,           /* from's balloon: so many more stay in it */
+    MS_TRANSFER_CLAIM,          /* for to; answer by ms_transfers_claimed() */
+    MS_TRANSFER_RELEASE,        /* let so much of to's claim lapse */
+    MS_TRANSFER_RESTORE,        /* from's balloon: so many fewer */
+    MS_TRANSFER_LOWER,          /* to's balloon: so many fewer */
+    MS_TRANSFER_FINISH,         /* tell whoever listens */
+} MsTransferActionKind;
+
+typedef struct MsTransferAction {
+    MsTransferActionKind kind;
+    MsTransfer *transfer;       /* good until the next start */
+    const void *client;         /* whose claim, or balloon */
+    uint64_t pages;
+} MsTransferAction;
+
+/* A transfer gives at most five actions a call: see KEEP .. FINISH. */
+typedef struct MsTransferActions {
+    unsigned count;
+    MsTransferAction action[MS_TRANSFERS_RUNNING * 5];
+} MsTransferActions;
+
+typedef struct MsTransfers {
+    uint64_t last_id;
+    unsigned running;
+    MsTransfer kept[MS_TRANSFERS_KEPT];         /* in no order */
+} MsTransfers;
+
+typedef struct MsTransferStart {
+    const void *from, *to;
+    const char *from_id, *to_id;
+    MemSchedSource source;
+    uint64_t pages;
+    unsigned deadline_ms;       /* 0: default */
+    uint64_t now_ns;
+} MsTransferStart;
+
+/* 0 and the id, or -EAGAIN: too many run. */
+int ms_transfers_start(MsTransfers *t, const MsTransferStart *start,
+                       uint64_t *ret_id);
+
+MsTransfer *ms_transfers_find(MsTransfers *t, uint64_t id);
+
+/* @pages of @from are free; @discarded: not the same frames. */
+void ms_transfers_captured(MsTransfers *t, const void *from,
+                           MemSchedSource source, uint64_t pages,
+                           bool discarded, uint64_t now_ns,
+                           MsTransferActions *ret_actions);
+
+/* What a CLAIM action got. */
+void ms_transfers_claimed(MsTransfer *transfer, uint64_t pages);
+
+/* @pages out of @to's claim are mapped; @copied: their bytes were copied. */
+void ms_transfers_populated(MsTransfers *t, const void *to, uint64_t pages,
+                            bool copied, uint64_t now_ns,
+                            MsTransferActions *ret_actions);
+
+/* Ends those whose deadline has come. */
+void ms_transfers_time(MsTransfers *t, uint64_t now_ns,
+                       MsTransferActions *ret_actions);
+
+/* Ends those of @client: it went away, or (@reset) was reset. */
+void ms_transfers_gone(MsTransfers *t, const void *client, bool reset,
+                       uint64_t now_ns, MsTransferActions *ret_actions);
+
+/* The earliest deadline, or UINT64_MAX. */
+uint64_t ms_transfers_deadline_ns(const MsTransfers *t);
+
+/* Sums over the running transfers of one guest. */
+typedef struct MsTransferSums {
+    unsigned giving, taking;    /* how many */
+    uint64_t give_left;         /* requested of it, not claimed yet */
+    uint64_t give_kernel_left;  /* part of it that its balloon may give */
+    uint64_t take_left;         /* requested for it, not mapped yet */
+    uint64_t take_claimed;      /* promised to it so far, mapped or not */
+    uint64_t outstanding;       /* promised to it, not mapped yet */
+    uint64_t captured_ns;       /* last capture of what it gives */
+    uint64_t deadline_ns;       /* earliest of what it gives */
+} MsTransferSums;
+
+void ms_transfers_sums(const MsTransfers *t, const void *client,
+                       MsTransferSums *ret_sums);
+
+/* What is known of a guest when its balloon is to be set. */
+typedef struct MsTransferGuest {
+    uint64_t base;              /* its balloon, transfers apart */
+    uint64_t ballooned;         /* pages in B and G by our own map */
+    uint64_t given;             /* in G: not captured yet */
+    uint64_t ram, min;
+    bool deflates;              /* has a driver that answers */
+} MsTransferGuest;
+
+/* How much its balloon should hold now. */
+uint64_t ms_transfers_balloon(const MsTransferSums *sums,
+                              const MsTransferGuest *guest);
+
+/*
+ * How much of @claim should be put into holes ahead of use: what its balloon
+ * is not expected to make room for.
+ */
+uint64_t ms_transfers_prefetch(const MsTransferSums *sums,
+                               const MsTransferGuest *guest, uint64_t claim);
+
+/*
+ * How many given pages are wanted now although their frames are incomplete:
+ * captures have stopped, or the deadline is near.
+ */
+uint64_t ms_transfers_urge(const MsTransferSums *sums,
+                           const MsTransferGuest *guest, uint64_t now_ns);
+
+void ms_transfer_info(const MsTransfer *transfer, uint64_t now_ns,
+                      MemSchedTransferInfo *ret_info);
+
+/* Newest first. */
+size_t ms_transfers_list(const MsTransfers *t, uint64_t now_ns,
+                         MemSchedTransferInfo *ret_infos, size_t max);
+
+#endif /* MEMSCHED_TRANSFER_H */
