@@ -7,7 +7,7 @@
   memsched.c -> sched -> client policy cond mover fault scan protect ledger
                          pool stats
   mover fault scan protect -> uffd -> sys
-  ledger policy cond stats: pure, no system call, lock or clock
+  ledger policy cond stats transfer: pure, no system call, lock or clock
 
 Only uffd.c issues UFFDIO_*; system calls and the clock go through sys.  lock.c
 reads the clock itself: a timed wait takes an absolute time of its own kind."""
@@ -27,14 +27,14 @@ RANKS = [
     ['types'],
     ['sys', 'trace', 'lock', 'locks', 'bitmap'],
     ['uffd'],
-    ['ledger', 'policy', 'cond', 'stats', 'pagemap', 'pool', 'chunk', 'scrub',
-     'scrubber', 'tag', 'gf', 'parity'],
+    ['ledger', 'policy', 'cond', 'stats', 'transfer', 'pagemap', 'pool', 'chunk',
+     'scrub', 'scrubber', 'tag', 'gf', 'parity'],
     ['client', 'region', 'fault', 'mover', 'scan', 'protect', 'capture',
      'populate'],
-    ['sched', 'transfer'],
+    ['sched', 'scheduler', 'reallocate', 'event'],
     ['memsched'],
 ]
-PURE = ('ledger', 'policy', 'cond', 'stats')
+PURE = ('ledger', 'policy', 'cond', 'stats', 'transfer')
 PURE_FORBIDDEN = re.compile(
     r'\b(?:g_mutex_\w+|g_rw_lock_\w+|pthread_\w+|clock_gettime|time|usleep|'
     r'nanosleep|g_get_monotonic_time|g_get_real_time|mmap|munmap|madvise|ioctl|'
