@@ -1,0 +1,46 @@
+/*
+ * Functions that a copy reaches through a wrapper (system/wraps.list)
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef SYSTEM_WRAP_H
+#define SYSTEM_WRAP_H
+
+#include "system/instance-local.h"
+
+/* Both names of a function, for a file that uses them before the wrapper. */
+#define DECLARE_WRAP(type, name, arguments) \
+    type __real_##name arguments;           \
+    type __wrap_##name arguments
+
+/* WRAP(int, close, (int fd)) { ... __real_close(fd) ... } */
+#define WRAP(type, name, arguments)         \
+    DECLARE_WRAP(type, name, arguments);    \
+    type __wrap_##name arguments
+
+/* wrap-thread.c: every thread of this copy but the launcher's. */
+
+/* The calling thread belongs to the copy until instance_thread_leave(). */
+void instance_thread_enter(void);
+void instance_thread_leave(void *unused);
+
+/* From now on threads end where they would wait. */
+void instance_threads_end(void);
+
+/* Remind all; returns how many are left after at most @wait_ms. */
+int instance_threads_wait(int wait_ms);
+
+/* Release what the ended ones have left. */
+void instance_threads_join(void);
+
+/* wrap-exit.c: the copy ends, on the calling thread. */
+void G_NORETURN instance_exit(int status, bool failed);
+
+/* wrap-resource.c: descriptors and mappings that the copy still has. */
+void instance_resources_release(void);
+
+/* ram.c: take all RAM home; no thread of the copy runs. */
+void memsched_ram_release(void);
+
+#endif
