@@ -525,6 +525,14 @@ void memsched_client_run(MemSchedClient *client, bool running)
     }
 }
 
+void memsched_client_ending(MemSchedClient *client)
+{
+    if (client) {
+        atomic_store(&client->ending, true);
+        ms_faults_retry(client->ms->faults);
+    }
+}
+
 void memsched_client_inhibit(MemSchedClient *client, bool inhibit)
 {
     ms_lock(&client->lock);

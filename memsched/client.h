@@ -77,6 +77,7 @@ struct MemSchedClient {
     _Atomic unsigned condition;         /* MemSchedCondition */
     _Atomic unsigned pressure;
     _Atomic bool stalled, unresponsive;
+    _Atomic bool ending;                /* memsched_client_ending() */
     _Atomic bool unmet_request;         /* asked to inflate, has not yet: its
                                            touches may use the allowance */
     void *sched;                        /* scheduler.c's own record */
@@ -132,6 +133,13 @@ void ms_client_wait_again(MemSchedClient *client, const MsWaiter *waiter);
 void ms_client_wait_settle(MemSchedClient *client);
 /* Forget the waiters of a region that goes away. */
 void ms_client_wait_forget(MemSchedClient *client, MemSchedRegion *region);
+
+/* Touches of any thread may use the give-allowance now. */
+static inline bool ms_client_may_use_allowance(MemSchedClient *client)
+{
+    return atomic_load(&client->unmet_request) ||
+           atomic_load(&client->ending);
+}
 
 /* Account limits after a change of RAM or options.  -ENOSPC, -EINVAL. */
 int ms_client_set_limits(MemSchedClient *client, uint64_t min_bytes,

@@ -212,7 +212,7 @@ static void serve_event(FaultThread *t, MemSchedClient *client,
 {
     MemSched *ms = t->ms;
     uint64_t start_ns = now_ns(ms), page;
-    unsigned flags = atomic_load(&client->unmet_request)
+    unsigned flags = ms_client_may_use_allowance(client)
                      ? MS_GRANT_ALLOWANCE : 0;
     MemSchedRegion *region;
     Outcome outcome;
@@ -267,8 +267,7 @@ static void serve_event(FaultThread *t, MemSchedClient *client,
 static bool retry_one(FaultThread *t, MemSchedClient *client,
                       const MsWaiter *waiter)
 {
-    bool allowance = waiter->device ||
-                     atomic_load(&client->unmet_request);
+    bool allowance = waiter->device || ms_client_may_use_allowance(client);
     Outcome outcome;
 
     if (!ms_region_enter_locked(waiter->region)) {

@@ -182,6 +182,13 @@ MEMSCHED_API void memsched_client_oom_deflate(MemSchedClient *client);
 MEMSCHED_API void memsched_client_run(MemSchedClient *client, bool running);
 
 /*
+ * The guest is about to end: its threads that sleep in a touch which the grant
+ * rule refused get pages out of its give-allowance, so that they can be stopped
+ * and joined.  Call it before that; it cannot be taken back.  NULL is fine.
+ */
+MEMSCHED_API void memsched_client_ending(MemSchedClient *client);
+
+/*
  * Forbid captures (VFIO, migration of RAM, a vhost backend) or allow them
  * again; counted.  Captures in flight have ended when it returns.
  */

@@ -300,6 +300,27 @@ static void test_guest_below_min_is_served_while_another_one_waits(void)
     guest_stop(ms);
 }
 
+/* A vCPU that sleeps in a touch cannot be joined until it gets its page. */
+static void test_ending_guest_gets_its_waiting_threads_back(void)
+{
+    MemSched *ms = guest_start(FRAMES(8));
+    Guest *greedy = guest_new(ms, "greedy", FRAMES(32), 0);
+    MemSchedInfo info;
+    Toucher *t, *last;
+
+    memsched_query(ms, &info);
+    t = touch_start(greedy, 0, (info.pool_bytes - info.reserved_bytes) / 4096);
+    touch_end(t);
+    last = touch_start(greedy, FRAMES(30) / 4096, 3);
+    wait_for_waiter(greedy, true);
+    g_assert_cmpuint(atomic_load(&last->touched), ==, 0);
+    memsched_client_ending(greedy->client);
+    touch_end(last);
+    guest_check(ms);
+    guest_free(greedy);
+    guest_stop(ms);
+}
+
 /* ---- the end of a region ---- */
 
 typedef struct Churn {
@@ -385,6 +406,8 @@ int main(int argc, char **argv)
                     test_two_guests_exchange_a_million_pages);
     g_test_add_func("/exchange/stuck",
                     test_guest_below_min_is_served_while_another_one_waits);
+    g_test_add_func("/exchange/ending",
+                    test_ending_guest_gets_its_waiting_threads_back);
     g_test_add_func("/exchange/region-freed",
                     test_region_freed_amid_captures_leaves_the_books_right);
     g_test_add_func("/exchange/address-reused",
