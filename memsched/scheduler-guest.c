@@ -65,6 +65,21 @@ static void take_manual(MemSchedClient *client, MsSchedGuest *record)
     }
 }
 
+/*
+ * A donor whose part is done: what its balloon holds by then, holes that it
+ * gave too, is what it keeps.  Else it would deflate, and take from the pool
+ * what it has just given.
+ */
+static void settle_locked(Look *l, uint64_t ballooned)
+{
+    MsSchedGuest *record = l->record;
+
+    if (record->settle || (l->sums.giving > 0 && l->sums.give_left == 0)) {
+        record->base_pages = MAX(record->base_pages, ballooned);
+        record->settle = false;
+    }
+}
+
 static void look(MsSched *sched, MemSchedClient *client, Look *l)
 {
     MemSched *ms = sched->ms;
@@ -80,6 +95,8 @@ static void look(MsSched *sched, MemSchedClient *client, Look *l)
 
     ms_lock(&ms->ledger_lock);
     ms_transfers_sums(&sched->transfers, client, &l->sums);
+    settle_locked(l, pages.count[MEMSCHED_PAGE_BALLOONED] +
+                     pages.count[MEMSCHED_PAGE_GIVEN]);
     extra = client->account.claim > l->sums.outstanding
             ? client->account.claim - l->sums.outstanding : 0;
     if (extra > 0 &&
@@ -125,20 +142,6 @@ static void set_balloon(MemSchedClient *client, const Look *l)
             l->record->sent_pages = l->goal;
         }
         ms_client_ops_leave(client);
-    }
-}
-
-/*
- * Donor's part done: what its balloon holds by then, holes that it gave too,
- * is what it keeps.
- */
-static void settle_donor(MemSched *ms, const Look *l)
-{
-    if (l->sums.giving > 0 && l->sums.give_left == 0) {
-        ms_lock(&ms->ledger_lock);
-        l->record->base_pages = MAX(l->record->base_pages,
-                                    l->guest.ballooned);
-        ms_unlock(&ms->ledger_lock);
     }
 }
 
@@ -250,7 +253,6 @@ bool ms_sched_guest_step(MsSched *sched, MemSchedClient *client,
     take_manual(client, l.record);
     look(sched, client, &l);
     set_balloon(client, &l);
-    settle_donor(ms, &l);
     move_on(client, &l, now_ns);
     measure(sched, client, &l, now_ns);
     return watch_stall(sched, client, now_ns) || l.sums.giving > 0 ||

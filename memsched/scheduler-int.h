@@ -32,6 +32,7 @@ typedef struct MsSchedGuest {
     /* ledger_lock: */
     uint64_t base_pages;        /* its balloon, running transfers apart */
     bool known;                 /* base_pages stands for what it has */
+    bool settle;                /* what its balloon holds now, stays in it */
     bool gone;
 
     /* the thread's own: */

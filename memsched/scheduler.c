@@ -87,7 +87,11 @@ static void deliver(MsSched *sched)
 static void finish_locked(MsSched *sched, MsTransfer *transfer)
 {
     MemSchedEvent event = { .kind = MEMSCHED_EVENT_TRANSFER_COMPLETED };
+    MemSchedClient *from = (MemSchedClient *)transfer->from;
 
+    if (transfer->state == MEMSCHED_TRANSFER_COMPLETED) {
+        ms_sched_guest_locked(from)->settle = true;
+    }
     ms_transfer_info(transfer, transfer->end_ns, &event.transfer);
     g_strlcpy(event.id, transfer->to_id, sizeof(event.id));
     ms_sched_event(sched, &event);

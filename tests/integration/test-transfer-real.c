@@ -109,6 +109,19 @@ static uint64_t transfer(MemSched *ms, const char *from, const char *to,
     return id;
 }
 
+static MemSchedTransferInfo info_of(MemSched *ms, uint64_t id)
+{
+    MemSchedTransferInfo infos[256];
+    size_t count = memsched_query_transfers(ms, infos, 256);
+
+    for (size_t i = 0; i < count; i++) {
+        if (infos[i].id == id) {
+            return infos[i];
+        }
+    }
+    g_error("transfer %" G_GUINT64_FORMAT " is not shown", id);
+}
+
 static void assert_completed(const MemSchedTransferInfo *t)
 {
     if (t->state != MEMSCHED_TRANSFER_COMPLETED) {
@@ -209,12 +222,367 @@ static void test_256_mib_are_moved_with_their_frames(void)
     guest_stop(ms);
 }
 
+/* ---- in part, or not at all ---- */
+
+static void test_a_guest_that_gives_half_yields_partial(void)
+{
+    MemSched *ms = guest_start(128 * MIB);
+    Guest *a = guest_new(ms, "a", 96 * MIB, 0);
+    Guest *b = guest_new(ms, "b", 96 * MIB, 0);
+    MemSchedClientInfo info;
+    MemSchedTransferInfo t;
+    Balloon *driver;
+    Heard heard;
+    gint64 end;
+
+    listen_to(ms, &heard);
+    guest_fill(a, 0, PAGES(64), 1);
+    driver = balloon_new(a, 0, PAGES(16), true);
+    transfer(ms, "a", "b", 32 * MIB, 1500);
+    wait_heard(&heard, &heard.ends, 1);
+    t = heard.last;
+    g_assert_cmpint(t.state, ==, MEMSCHED_TRANSFER_PARTIAL);
+    g_assert_cmpuint(t.moved_bytes, ==, 16 * MIB);
+    g_assert_cmpuint(t.captured_bytes, ==, 16 * MIB);
+    g_assert_nonnull(strstr(t.reason, "gave only 16384 of 32768 KiB"));
+    g_assert_cmpuint(t.elapsed_ns, >=, 1500 * UINT64_C(1000000));
+    g_assert_cmpuint(t.elapsed_ns, <, 3500 * UINT64_C(1000000));
+    assert_no_claims(ms);
+
+    /* The donor's target is what it gave; what it did not is not asked for. */
+    end = g_get_monotonic_time() + WAIT_US;
+    do {
+        guest_query(a, &info);
+    } while (info.balloon_target_bytes != 16 * MIB &&
+             g_get_monotonic_time() < end);
+    g_assert_cmpuint(info.balloon_target_bytes, ==, 16 * MIB);
+    guest_assert(a, PAGES(16), PAGES(48), 1);
+    balloon_free(driver);
+    listen_no_more(ms, &heard);
+    guest_free(a);
+    guest_free(b);
+    guest_stop(ms);
+}
+
+static void test_a_dead_guest_yields_failed_and_is_shown(void)
+{
+    MemSched *ms = guest_start(128 * MIB);
+    Guest *a = guest_new(ms, "a", 96 * MIB, 0);
+    Guest *b = guest_new(ms, "b", 96 * MIB, 0);
+    Balloon *dead = balloon_new_dead(a);
+    MemSchedClientInfo info;
+    MemSchedTransferInfo t;
+    Heard heard;
+
+    listen_to(ms, &heard);
+    guest_fill(a, 0, PAGES(64), 1);
+    transfer(ms, "a", "b", 32 * MIB, 4500);
+    wait_heard(&heard, &heard.unresponsive, 1);
+    g_assert_cmpint(memsched_query_client(ms, "a", &info), ==, 0);
+    g_assert_true(info.unresponsive);
+    wait_heard(&heard, &heard.ends, 1);
+    t = heard.last;
+    g_assert_cmpint(t.state, ==, MEMSCHED_TRANSFER_FAILED);
+    g_assert_cmpuint(t.moved_bytes, ==, 0);
+    g_assert_nonnull(strstr(t.reason, "guest 'a' gave nothing"));
+    assert_no_claims(ms);
+    guest_assert(a, 0, PAGES(64), 1);
+    balloon_free(dead);
+    listen_no_more(ms, &heard);
+    guest_free(a);
+    guest_free(b);
+    guest_stop(ms);
+}
+
+/* Gives 16 MiB and then no more: the transfer is in its middle for good. */
+static void removed_in_the_middle(bool donor)
+{
+    MemSched *ms = guest_start(128 * MIB);
+    Guest *a = guest_new(ms, "a", 96 * MIB, 0);
+    Guest *b = guest_new(ms, "b", 96 * MIB, 0);
+    MemSchedTransferInfo t = { 0 };
+    gint64 end = g_get_monotonic_time() + WAIT_US;
+    Balloon *driver;
+    uint64_t id;
+    Heard heard;
+
+    listen_to(ms, &heard);
+    guest_fill(a, 0, PAGES(64), 1);
+    driver = balloon_new(a, 0, PAGES(16), true);
+    id = transfer(ms, "a", "b", 32 * MIB, 0);
+    while (info_of(ms, id).moved_bytes < 16 * MIB) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+        g_usleep(1000);
+    }
+    if (donor) {
+        balloon_free(driver);
+        guest_free(a);
+    } else {
+        guest_free(b);
+    }
+    wait_heard(&heard, &heard.ends, 1);
+    t = info_of(ms, id);
+    g_assert_cmpint(t.state, ==, MEMSCHED_TRANSFER_PARTIAL);
+    g_assert_cmpuint(t.moved_bytes, ==, 16 * MIB);
+    g_assert_cmpstr(t.reason, ==, donor ? "guest 'a' went away"
+                                        : "guest 'b' went away");
+    assert_no_claims(ms);
+    if (donor) {
+        guest_free(b);
+    } else {
+        guest_assert(a, PAGES(16), PAGES(48), 1);
+        balloon_free(driver);
+        guest_free(a);
+    }
+    listen_no_more(ms, &heard);
+    guest_stop(ms);
+}
+
+static void test_donor_removed_in_the_middle_yields_partial(void)
+{
+    removed_in_the_middle(true);
+}
+
+static void test_acceptor_removed_in_the_middle_yields_partial(void)
+{
+    removed_in_the_middle(false);
+}
+
+static void test_reset_of_the_donor_ends_its_transfer(void)
+{
+    MemSched *ms = guest_start(128 * MIB);
+    Guest *a = guest_new(ms, "a", 96 * MIB, 0);
+    Guest *b = guest_new(ms, "b", 96 * MIB, 0);
+    Balloon *dead = balloon_new_dead(a);
+    Heard heard;
+
+    listen_to(ms, &heard);
+    guest_fill(a, 0, PAGES(64), 1);
+    transfer(ms, "a", "b", 32 * MIB, 0);
+    memsched_reset(a->client, MEMSCHED_RESET_SYSTEM);
+    wait_heard(&heard, &heard.ends, 1);
+    g_assert_cmpint(heard.last.state, ==, MEMSCHED_TRANSFER_FAILED);
+    g_assert_cmpstr(heard.last.reason, ==, "guest 'a' was reset");
+    assert_no_claims(ms);
+    balloon_free(dead);
+    listen_no_more(ms, &heard);
+    guest_free(a);
+    guest_free(b);
+    guest_stop(ms);
+}
+
+/* ---- there and back ---- */
+
+static void test_both_directions_at_once_complete(void)
+{
+    MemSched *ms = guest_start(128 * MIB);
+    Guest *a = guest_new(ms, "a", 64 * MIB, 0);
+    Guest *b = guest_new(ms, "b", 64 * MIB, 0);
+    Balloon *driver_a, *driver_b;
+    uint64_t there, back;
+    Heard heard;
+
+    listen_to(ms, &heard);
+    /* The give-allowances are kept free: 56 MiB each fit, no holes besides. */
+    guest_fill(a, 0, PAGES(56), 1);
+    guest_fill(b, 0, PAGES(56), 2);
+    driver_a = balloon_new(a, 0, PAGES(32), true);
+    driver_b = balloon_new(b, 0, PAGES(32), true);
+    there = transfer(ms, "a", "b", 8 * MIB, 0);
+    back = transfer(ms, "b", "a", 8 * MIB, 0);
+    wait_heard(&heard, &heard.ends, 2);
+    assert_no_claims(ms);
+    {
+        MemSchedTransferInfo t = info_of(ms, there);
+
+        assert_completed(&t);
+        t = info_of(ms, back);
+        assert_completed(&t);
+    }
+    guest_assert(a, PAGES(32), PAGES(24), 1);
+    guest_assert(b, PAGES(32), PAGES(24), 2);
+    balloon_free(driver_a);
+    balloon_free(driver_b);
+    listen_no_more(ms, &heard);
+    guest_free(a);
+    guest_free(b);
+    guest_stop(ms);
+}
+
+static void test_an_acceptor_with_a_balloon_deflates(void)
+{
+    MemSched *ms = guest_start(96 * MIB);
+    Guest *a = guest_new(ms, "a", 48 * MIB, 0);
+    Guest *b = guest_new(ms, "b", 48 * MIB, 0);
+    Balloon *driver_a, *driver_b;
+    Heard heard;
+
+    listen_to(ms, &heard);
+    guest_fill(a, 0, PAGES(40), 1);
+    guest_fill(b, 0, PAGES(40), 2);
+    driver_a = balloon_new(a, 0, PAGES(32), true);
+    driver_b = balloon_new(b, 0, PAGES(32), true);
+    for (unsigned i = 1; i <= 10; i++) {
+        transfer(ms, i % 2 ? "a" : "b", i % 2 ? "b" : "a", 8 * MIB, 0);
+        wait_heard(&heard, &heard.ends, i);
+        assert_completed(&heard.last);
+        assert_no_claims(ms);
+    }
+    /* What came last came out of a's balloon, not out of its holes. */
+    g_assert_cmpuint(balloon_actual(driver_a), <=, PAGES(8));
+    g_assert_cmpuint(balloon_actual(driver_b), <=, PAGES(16));
+    guest_assert(a, PAGES(32), PAGES(8), 1);
+    guest_assert(b, PAGES(32), PAGES(8), 2);
+    balloon_free(driver_a);
+    balloon_free(driver_b);
+    listen_no_more(ms, &heard);
+    guest_free(a);
+    guest_free(b);
+    guest_stop(ms);
+}
+
+/* A stock driver gives what was never touched, too: it is asked for more. */
+static void test_a_donor_that_gives_holes_first_is_asked_for_more(void)
+{
+    MemSched *ms = guest_start(128 * MIB);
+    Guest *a = guest_new(ms, "a", 96 * MIB, 0);
+    Guest *b = guest_new(ms, "b", 96 * MIB, 0);
+    Balloon *driver;
+    Heard heard;
+
+    listen_to(ms, &heard);
+    guest_fill(a, PAGES(32), PAGES(32), 1);
+    driver = balloon_new(a, 0, PAGES(48), true);
+    transfer(ms, "a", "b", 16 * MIB, 0);
+    wait_heard(&heard, &heard.ends, 1);
+    assert_completed(&heard.last);
+    g_assert_cmpuint(balloon_actual(driver), >=, PAGES(48));
+    assert_no_claims(ms);
+    guest_assert(a, PAGES(48), PAGES(16), 1);
+    balloon_free(driver);
+    listen_no_more(ms, &heard);
+    guest_free(a);
+    guest_free(b);
+    guest_stop(ms);
+}
+
+/* ---- who may not ---- */
+
+static void test_what_cannot_be_is_refused_with_a_sentence(void)
+{
+    MemSched *ms = guest_start(64 * MIB);
+    Guest *a = guest_new(ms, "a", 32 * MIB, 4 * MIB);
+    Guest *b = guest_new(ms, "b", 8 * MIB, 0);
+    MemSchedTransferOptions o = {
+        .from = "a", .to = "b", .size_bytes = MIB,
+        .source = MEMSCHED_SOURCE_APPLICATION,
+    };
+    MemSchedMessage m;
+    uint64_t id;
+
+    guest_fill(a, 0, PAGES(16), 1);
+    g_assert_cmpint(try_transfer(ms, "x", "b", MIB, 0, &id, &m), ==, -ENOENT);
+    g_assert_nonnull(strstr(m.text, "'x'"));
+    g_assert_cmpint(try_transfer(ms, "a", "y", MIB, 0, &id, &m), ==, -ENOENT);
+    g_assert_nonnull(strstr(m.text, "'y'"));
+    g_assert_cmpint(try_transfer(ms, "a", "a", MIB, 0, &id, &m), ==, -EINVAL);
+    g_assert_cmpint(try_transfer(ms, "a", "b", 0, 0, &id, &m), ==, -EINVAL);
+    g_assert_cmpint(try_transfer(ms, "a", "b", 13 * MIB, 0, &id, &m), ==,
+                    -EINVAL);
+    g_assert_nonnull(strstr(m.text, "only 12288 KiB above its min"));
+    g_assert_cmpint(try_transfer(ms, "a", "b", UINT64_MAX, 0, &id, &m), ==,
+                    -EINVAL);
+    g_assert_cmpint(try_transfer(ms, "a", "b", 9 * MIB, 0, &id, &m), ==,
+                    -ENOSPC);
+    g_assert_nonnull(strstr(m.text, "room for only 8192 KiB"));
+    g_assert_cmpint(memsched_reallocate(ms, &o, &id, &m), ==, -EOPNOTSUPP);
+    o.source = MEMSCHED_SOURCE_KERNEL;
+    g_assert_cmpint(memsched_reallocate(ms, &o, &id, &m), ==, -EOPNOTSUPP);
+
+    for (unsigned i = 0; i < 64; i++) {
+        transfer(ms, "a", "b", 4096, 0);
+    }
+    g_assert_cmpint(try_transfer(ms, "a", "b", 4096, 0, &id, &m), ==,
+                    -EAGAIN);
+    guest_free(a);
+    guest_free(b);
+    guest_stop(ms);
+}
+
+/* ---- stall ---- */
+
+typedef struct Toucher {
+    Guest *guest;
+    uint64_t first, count;
+} Toucher;
+
+static gpointer touch(gpointer opaque)
+{
+    Toucher *t = opaque;
+
+    guest_fill(t->guest, t->first, t->count, 3);
+    return NULL;
+}
+
+static void test_a_refused_guest_is_paused_and_goes_on(void)
+{
+    MemSched *ms = guest_start(64 * MIB);
+    Guest *a = guest_new(ms, "a", 64 * MIB, 0);
+    Guest *b = guest_new(ms, "b", 64 * MIB, 0);
+    Balloon *driver = balloon_new_dead(b);
+    Toucher toucher = { b, 0, PAGES(24) };
+    MemSchedClientInfo info;
+    GThread *thread;
+    Heard heard;
+
+    listen_to(ms, &heard);
+    guest_fill(a, 0, PAGES(48), 1);
+    thread = g_thread_new("toucher", touch, &toucher);
+    wait_heard(&heard, &heard.stalled, 1);
+    g_assert_cmpint(memsched_query_client(ms, "b", &info), ==, 0);
+    g_assert_true(info.stalled);
+    guest_inflate(a, 0, PAGES(24), false);
+    wait_heard(&heard, &heard.went_on, 1);
+    g_thread_join(thread);
+    guest_assert(b, 0, PAGES(24), 3);
+    guest_assert(a, PAGES(24), PAGES(24), 1);
+    g_assert_cmpint(memsched_query_client(ms, "b", &info), ==, 0);
+    g_assert_false(info.stalled);
+    balloon_free(driver);
+    g_assert_cmpuint(heard.stalled, ==, heard.went_on);
+    listen_no_more(ms, &heard);
+    guest_check(ms);
+    guest_free(a);
+    guest_free(b);
+    guest_stop(ms);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     if (guest_usable()) {
         g_test_add_func("/256-mib-are-moved-with-their-frames",
                         test_256_mib_are_moved_with_their_frames);
+        g_test_add_func("/a-guest-that-gives-half-yields-partial",
+                        test_a_guest_that_gives_half_yields_partial);
+        g_test_add_func("/a-dead-guest-yields-failed-and-is-shown",
+                        test_a_dead_guest_yields_failed_and_is_shown);
+        g_test_add_func("/donor-removed-in-the-middle-yields-partial",
+                        test_donor_removed_in_the_middle_yields_partial);
+        g_test_add_func("/acceptor-removed-in-the-middle-yields-partial",
+                        test_acceptor_removed_in_the_middle_yields_partial);
+        g_test_add_func("/reset-of-the-donor-ends-its-transfer",
+                        test_reset_of_the_donor_ends_its_transfer);
+        g_test_add_func("/both-directions-at-once-complete",
+                        test_both_directions_at_once_complete);
+        g_test_add_func("/an-acceptor-with-a-balloon-deflates",
+                        test_an_acceptor_with_a_balloon_deflates);
+        g_test_add_func("/a-donor-that-gives-holes-first-is-asked-for-more",
+                        test_a_donor_that_gives_holes_first_is_asked_for_more);
+        g_test_add_func("/what-cannot-be-is-refused-with-a-sentence",
+                        test_what_cannot_be_is_refused_with_a_sentence);
+        g_test_add_func("/a-refused-guest-is-paused-and-goes-on",
+                        test_a_refused_guest_is_paused_and_goes_on);
     }
     return g_test_run();
 }
