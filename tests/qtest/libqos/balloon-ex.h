@@ -1,0 +1,67 @@
+/*
+ * A balloon driver for tests of balloon-ex
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef TESTS_LIBQOS_BALLOON_EX_H
+#define TESTS_LIBQOS_BALLOON_EX_H
+
+#include "qgraph.h"
+#include "virtio.h"
+#include "virtio-pci.h"
+
+typedef enum QBalloonExQueue {
+    QBALLOON_EX_INFLATE,
+    QBALLOON_EX_DEFLATE,
+    QBALLOON_EX_STATS,
+    QBALLOON_EX_REPORTING,
+    QBALLOON_EX_QUEUES
+} QBalloonExQueue;
+
+typedef struct QBalloonEx {
+    QVirtioDevice *vdev;
+    QTestState *qts;
+    QGuestAllocator *alloc;
+    uint64_t features;                  /* negotiated */
+    QVirtQueue *vq[QBALLOON_EX_QUEUES];
+    uint64_t buffer;                    /* guest page for requests */
+} QBalloonEx;
+
+typedef struct QBalloonExPCI {
+    QVirtioPCIDevice pci_vdev;
+    QBalloonEx balloon;
+} QBalloonExPCI;
+
+/* One guest physical block of a report. */
+typedef struct QBalloonExBlock {
+    uint64_t gpa;
+    uint32_t bytes;
+} QBalloonExBlock;
+
+/*
+ * Reset the device, negotiate what it offers but @without, set up its queues
+ * and, where the page poison feature is negotiated, tell @poison.
+ */
+void qballoon_ex_start(QBalloonEx *b, QTestState *qts, QGuestAllocator *alloc,
+                       uint64_t without, uint32_t poison);
+
+/* Give the queues back.  The device has been reset. */
+void qballoon_ex_stop(QBalloonEx *b);
+
+/* Send @bytes bytes of @data, wait until the device returns them. */
+void qballoon_ex_send(QBalloonEx *b, QBalloonExQueue queue, const void *data,
+                      size_t bytes);
+
+/*
+ * Send @count (at most 1024) page numbers from @first on in steps of @step
+ * (which may be negative).
+ */
+void qballoon_ex_pages(QBalloonEx *b, QBalloonExQueue queue, uint32_t first,
+                       int step, unsigned count);
+
+/* Send one report of @count blocks, wait until the device returns it. */
+void qballoon_ex_report(QBalloonEx *b, const QBalloonExBlock *blocks,
+                        unsigned count);
+
+#endif
