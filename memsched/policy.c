@@ -19,9 +19,8 @@
  * costs k times an active one.  Revoking from whoever pays the least per page
  * until all pay the same gives just the e_i above.
  *
- * Rounding: down; what is left over (less than one page a guest, plus what the
- * resolution of L hides) goes to the first guests that their max does not stop,
- * a page each.  Intermediate products fit 128 bits; see fill_at().
+ * Rounding: down; what is left over, less than a page a guest, goes to the
+ * first guests that their max does not stop, a page each.
  *
  * Pure.
  *
@@ -34,7 +33,13 @@
 
 typedef unsigned __int128 u128;
 
-#define LEVEL_BITS  32u
+/*
+ * The level is a fixed-point number: a step of it must be less than a page of
+ * the heaviest guest (2^52), its largest value the RAM of the lightest one
+ * (2^44 pages by a weight of 1).
+ */
+#define FRACTION_BITS 52u
+#define LEVEL_BITS    96u
 #define PERMILLE    1000u
 #define PRESSURE_MOST 10000u
 
@@ -88,16 +93,21 @@ static uint64_t weight(const MsPolicyInput *input, const MsPolicyGuest *g)
 
 /* ---- the level ---- */
 
-/* L * w <= 2^64 * 2^52: fits 128 bits. */
-static uint64_t fill_at(uint64_t level, uint64_t w, const MsPolicyGuest *g)
+/* A product that does not fit 127 bits is more than anybody may have. */
+static uint64_t fill_at(u128 level, uint64_t w, const MsPolicyGuest *g)
 {
-    u128 pages = ((u128)level * w) >> LEVEL_BITS;
+    unsigned bits = 64 - __builtin_clzll(w | 1);
+    u128 pages;
 
+    if (level >> (127 - bits)) {
+        return most(g);
+    }
+    pages = (level * w) >> FRACTION_BITS;
     return clamp(pages > UINT64_MAX ? UINT64_MAX : (uint64_t)pages, g->min,
                  most(g));
 }
 
-static bool fits(uint64_t level, const MsPolicyInput *input,
+static bool fits(u128 level, const MsPolicyInput *input,
                  const MsPolicyGuest *guests, size_t count, uint64_t budget)
 {
     u128 sum = 0;
@@ -113,10 +123,11 @@ static void entitle(const MsPolicyInput *input, MsPolicyGuest *guests,
 {
     uint64_t budget = input->budget > input->min_free
                       ? input->budget - input->min_free : 0;
-    uint64_t level = 0, left = budget;
+    uint64_t left = budget;
+    u128 level = 0;
 
-    for (int bit = 63; bit >= 0; bit--) {
-        uint64_t try = level | UINT64_C(1) << bit;
+    for (int bit = LEVEL_BITS - 1; bit >= 0; bit--) {
+        u128 try = level | (u128)1 << bit;
 
         if (fits(try, input, guests, count, budget)) {
             level = try;

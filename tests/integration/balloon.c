@@ -14,32 +14,32 @@ static void set_balloon(void *opaque, uint64_t balloon_bytes)
 {
     Balloon *b = opaque;
 
-    g_mutex_lock(&b->lock);
+    ms_lock(&b->lock);
     b->target = balloon_bytes >> MEMSCHED_PAGE_SHIFT;
     b->asked++;
-    g_cond_broadcast(&b->cond);
-    g_mutex_unlock(&b->lock);
+    ms_cond_broadcast(&b->cond);
+    ms_unlock(&b->lock);
 }
 
 static void set_paused(void *opaque, bool paused)
 {
     Balloon *b = opaque;
 
-    g_mutex_lock(&b->lock);
+    ms_lock(&b->lock);
     b->paused += paused;
     b->resumed += !paused;
-    g_cond_broadcast(&b->cond);
-    g_mutex_unlock(&b->lock);
+    ms_cond_broadcast(&b->cond);
+    ms_unlock(&b->lock);
 }
 
 static void poll_stats(void *opaque)
 {
     Balloon *b = opaque;
 
-    g_mutex_lock(&b->lock);
+    ms_lock(&b->lock);
     b->polled++;
-    g_cond_broadcast(&b->cond);
-    g_mutex_unlock(&b->lock);
+    ms_cond_broadcast(&b->cond);
+    ms_unlock(&b->lock);
 }
 
 static const MemSchedClientOps ops = {
@@ -52,7 +52,7 @@ static void step(Balloon *b)
 {
     uint64_t target = MIN(b->target, b->count), actual = b->actual, n;
 
-    g_mutex_unlock(&b->lock);
+    ms_unlock(&b->lock);
     if (actual < target) {
         n = MIN(target - actual, REQUEST_PAGES);
         guest_inflate(b->guest, b->first + actual, n, b->must_tell_host);
@@ -64,7 +64,7 @@ static void step(Balloon *b)
     }
     memsched_client_balloon_actual(b->guest->client,
                                    actual << MEMSCHED_PAGE_SHIFT);
-    g_mutex_lock(&b->lock);
+    ms_lock(&b->lock);
     b->actual = actual;
 }
 
@@ -72,15 +72,15 @@ static gpointer driver(gpointer opaque)
 {
     Balloon *b = opaque;
 
-    g_mutex_lock(&b->lock);
+    ms_lock(&b->lock);
     while (!b->stop) {
         if (MIN(b->target, b->count) == b->actual) {
-            g_cond_wait(&b->cond, &b->lock);
+            ms_cond_wait(&b->cond, &b->lock);
         } else {
             step(b);
         }
     }
-    g_mutex_unlock(&b->lock);
+    ms_unlock(&b->lock);
     return NULL;
 }
 
@@ -91,8 +91,8 @@ static Balloon *make(Guest *guest, uint64_t first, uint64_t count)
     b->guest = guest;
     b->first = first;
     b->count = count;
-    g_mutex_init(&b->lock);
-    g_cond_init(&b->cond);
+    ms_lock_init(&b->lock, MS_RANK_LEAF);
+    ms_cond_init(&b->cond);
     g_assert_cmpint(memsched_client_attach(guest->client, &ops, b), ==, 0);
     return b;
 }
@@ -115,15 +115,15 @@ Balloon *balloon_new_dead(Guest *guest)
 void balloon_free(Balloon *b)
 {
     if (b->thread) {
-        g_mutex_lock(&b->lock);
+        ms_lock(&b->lock);
         b->stop = true;
-        g_cond_broadcast(&b->cond);
-        g_mutex_unlock(&b->lock);
+        ms_cond_broadcast(&b->cond);
+        ms_unlock(&b->lock);
         g_thread_join(b->thread);
     }
     memsched_client_detach(b->guest->client, b);
-    g_mutex_clear(&b->lock);
-    g_cond_clear(&b->cond);
+    ms_lock_destroy(&b->lock);
+    ms_cond_destroy(&b->cond);
     g_free(b);
 }
 
@@ -131,8 +131,8 @@ uint64_t balloon_actual(Balloon *b)
 {
     uint64_t actual;
 
-    g_mutex_lock(&b->lock);
+    ms_lock(&b->lock);
     actual = b->actual;
-    g_mutex_unlock(&b->lock);
+    ms_unlock(&b->lock);
     return actual;
 }

@@ -2,6 +2,8 @@
  * The balloon driver of a pretended guest: a thread that inflates and deflates
  * as the scheduler asks, 1 MiB a request, from one range of its pages
  *
+ * Locks are the library's: a thread sanitizer cannot see into GLib's.
+ *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #ifndef TESTS_BALLOON_H
@@ -10,14 +12,15 @@
 #include <glib.h>
 
 #include "guest.h"
+#include "lock.h"
 
 typedef struct Balloon {
     Guest *guest;
     uint64_t first, count;      /* pages that it may give, in this order */
     bool must_tell_host;
     GThread *thread;
-    GMutex lock;
-    GCond cond;
+    MsLock lock;
+    MsCond cond;
     uint64_t target, actual;    /* pages; lock */
     unsigned asked, paused, resumed, polled;    /* calls; lock */
     bool stop;                  /* lock */

@@ -17,12 +17,13 @@
 #define MIB      (UINT64_C(1) << 20)
 #define PAGES(n) ((uint64_t)(n) * MIB / MEMSCHED_PAGE_SIZE)
 #define WAIT_US  (60 * G_USEC_PER_SEC)
+#define WAIT_NS  (WAIT_US * UINT64_C(1000))
 
 /* ---- events ---- */
 
 typedef struct Heard {
-    GMutex lock;
-    GCond cond;
+    MsLock lock;
+    MsCond cond;
     unsigned ends, stalled, went_on, unresponsive;
     MemSchedTransferInfo last;
 } Heard;
@@ -31,7 +32,7 @@ static void hear(void *opaque, const MemSchedEvent *event)
 {
     Heard *heard = opaque;
 
-    g_mutex_lock(&heard->lock);
+    ms_lock(&heard->lock);
     switch (event->kind) {
     case MEMSCHED_EVENT_TRANSFER_COMPLETED:
         heard->ends++;
@@ -47,8 +48,8 @@ static void hear(void *opaque, const MemSchedEvent *event)
     case MEMSCHED_EVENT_CONDITION_CHANGED:
         break;
     }
-    g_cond_broadcast(&heard->cond);
-    g_mutex_unlock(&heard->lock);
+    ms_cond_broadcast(&heard->cond);
+    ms_unlock(&heard->lock);
 }
 
 static void listen_to(MemSched *ms, Heard *heard)
@@ -56,30 +57,28 @@ static void listen_to(MemSched *ms, Heard *heard)
     MemSchedObserver observer = { .event = hear };
 
     memset(heard, 0, sizeof(*heard));
-    g_mutex_init(&heard->lock);
-    g_cond_init(&heard->cond);
+    ms_lock_init(&heard->lock, MS_RANK_LEAF);
+    ms_cond_init(&heard->cond);
     memsched_observe(ms, &observer, heard);
 }
 
 static void listen_no_more(MemSched *ms, Heard *heard)
 {
     memsched_observe(ms, NULL, NULL);
-    g_mutex_clear(&heard->lock);
-    g_cond_clear(&heard->cond);
+    ms_lock_destroy(&heard->lock);
+    ms_cond_destroy(&heard->cond);
 }
 
 /* Until *count has reached @n. */
 static void wait_heard(Heard *heard, const unsigned *count, unsigned n)
 {
-    gint64 end = g_get_monotonic_time() + WAIT_US;
-
-    g_mutex_lock(&heard->lock);
+    ms_lock(&heard->lock);
     while (*count < n) {
-        if (!g_cond_wait_until(&heard->cond, &heard->lock, end)) {
+        if (!ms_cond_wait_ns(&heard->cond, &heard->lock, WAIT_NS)) {
             g_error("no event after 60 s");
         }
     }
-    g_mutex_unlock(&heard->lock);
+    ms_unlock(&heard->lock);
 }
 
 /* ---- transfers ---- */

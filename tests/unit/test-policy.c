@@ -1,0 +1,280 @@
+/*
+ * Entitlements, decisions, states and pressure, by hand and at random
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include <glib.h>
+#include <string.h>
+
+#include "policy.h"
+
+#define MOST 40
+
+static size_t run(MemSchedPolicy policy, uint64_t budget, MsPolicyGuest *g,
+                  size_t count, MsDecision *decisions)
+{
+    MsPolicyInput input = {
+        .policy = policy, .idle_tax_pct = 75, .budget = budget,
+    };
+
+    return ms_policy_run(&input, g, count, decisions, MOST);
+}
+
+static void test_shares_divide_what_there_is(void)
+{
+    MsPolicyGuest g[] = {
+        { .max = 10000, .shares = 1000 }, { .max = 10000, .shares = 2000 },
+        { .max = 10000, .shares = 3000 },
+    };
+    MsDecision d[MOST];
+
+    run(MEMSCHED_POLICY_SHARES, 6000, g, 3, d);
+    g_assert_cmpuint(g[0].entitlement, ==, 1000);
+    g_assert_cmpuint(g[1].entitlement, ==, 2000);
+    g_assert_cmpuint(g[2].entitlement, ==, 3000);
+}
+
+static void test_min_and_max_bound_what_shares_give(void)
+{
+    MsPolicyGuest g[] = {
+        { .min = 2000, .max = 10000, .shares = 1 },
+        { .max = 500, .shares = 1000 }, { .max = 10000, .shares = 1000 },
+    };
+    MsDecision d[MOST];
+
+    run(MEMSCHED_POLICY_SHARES, 6000, g, 3, d);
+    g_assert_cmpuint(g[0].entitlement, ==, 2000);
+    g_assert_cmpuint(g[1].entitlement, ==, 500);
+    g_assert_cmpuint(g[2].entitlement, ==, 3500);
+}
+
+static void test_static_gives_all_their_max_where_it_fits(void)
+{
+    MsPolicyGuest g[] = {
+        { .max = 1000, .shares = 1 }, { .max = 3000, .shares = 1000 },
+    };
+    MsDecision d[MOST];
+
+    run(MEMSCHED_POLICY_STATIC, 6000, g, 2, d);
+    g_assert_cmpuint(g[0].entitlement, ==, 1000);
+    g_assert_cmpuint(g[1].entitlement, ==, 3000);
+    run(MEMSCHED_POLICY_STATIC, 2000, g, 2, d);
+    g_assert_cmpuint(g[0].entitlement, ==, 500);
+    g_assert_cmpuint(g[1].entitlement, ==, 1500);
+}
+
+/*
+ * Two guests with the same shares, one idle, tax 75 %: an idle page costs four
+ * active ones, so the active guest ends with four times as much.
+ */
+static void test_idle_tax_takes_from_who_does_not_use_it(void)
+{
+    MsPolicyGuest g[] = {
+        { .max = 10000, .shares = 1000, .allocated = 2500, .active = 2500,
+          .waiting = 1500 },
+        { .max = 10000, .shares = 1000, .allocated = 2500, .active = 0 },
+    };
+    MsDecision d[MOST];
+    size_t n = run(MEMSCHED_POLICY_IDLE_TAX, 5000, g, 2, d);
+
+    g_assert_cmpuint(g[0].entitlement, ==, 4000);
+    g_assert_cmpuint(g[1].entitlement, ==, 1000);
+    g_assert_cmpuint(n, ==, 2);
+    g_assert_false(d[0].give);
+    g_assert_cmpuint(d[0].guest, ==, 1);
+    g_assert_cmpuint(d[0].pages, ==, 1500);
+    g_assert_true(d[1].give);
+    g_assert_cmpuint(d[1].guest, ==, 0);
+    g_assert_cmpuint(d[1].pages, ==, 1500);
+}
+
+static void test_nobody_gives_while_free_memory_is_enough(void)
+{
+    MsPolicyGuest g[] = {
+        { .max = 1000, .shares = 1000, .waiting = 100 },
+        { .max = 9000, .shares = 1000, .allocated = 6000, .active = 6000 },
+    };
+    MsDecision d[MOST];
+    size_t n = run(MEMSCHED_POLICY_SHARES, 6500, g, 2, d);
+
+    g_assert_cmpuint(n, ==, 1);
+    g_assert_true(d[0].give);
+    g_assert_cmpuint(d[0].pages, ==, 100);
+}
+
+static void test_pressure_is_wanted_by_had(void)
+{
+    MsPolicyInput input = { .policy = MEMSCHED_POLICY_SHARES,
+                            .budget = 1000 };
+    MsPolicyGuest g[] = {
+        { .max = 900, .shares = 1, .allocated = 400, .active = 100 },
+        { .max = 900, .shares = 1, .allocated = 400, .active = 400,
+          .incoming = 200 },
+        { .max = 900, .shares = 1, .waiting = 1 },
+        { .max = 900, .shares = 1 },
+    };
+    MsDecision d[MOST];
+
+    ms_policy_run(&input, g, 4, d, MOST);
+    g_assert_cmpuint(g[0].pressure, ==, 25);
+    g_assert_cmpuint(g[1].pressure, ==, 150);
+    g_assert_cmpuint(g[2].pressure, ==, 10000);
+    g_assert_cmpuint(g[3].pressure, ==, 100);
+    g_assert_cmpuint(ms_policy_pressure(&input, g, 4), ==, 70);
+}
+
+static void test_host_state_has_hysteresis(void)
+{
+    MemSchedCondition s = MEMSCHED_CONDITION_HIGH;
+
+    s = ms_policy_host_state(s, 300, 100);
+    g_assert_cmpint(s, ==, MEMSCHED_CONDITION_HIGH);
+    s = ms_policy_host_state(s, 299, 100);
+    g_assert_cmpint(s, ==, MEMSCHED_CONDITION_CLEAR);
+    s = ms_policy_host_state(s, 399, 100);
+    g_assert_cmpint(s, ==, MEMSCHED_CONDITION_CLEAR);
+    g_assert_cmpint(ms_policy_host_state(s, 400, 100), ==,
+                    MEMSCHED_CONDITION_HIGH);
+    s = ms_policy_host_state(s, 63, 100);
+    g_assert_cmpint(s, ==, MEMSCHED_CONDITION_SOFT);
+    s = ms_policy_host_state(s, 99, 100);
+    g_assert_cmpint(s, ==, MEMSCHED_CONDITION_SOFT);
+    s = ms_policy_host_state(s, 31, 100);
+    g_assert_cmpint(s, ==, MEMSCHED_CONDITION_HARD);
+    s = ms_policy_host_state(s, 47, 100);
+    g_assert_cmpint(s, ==, MEMSCHED_CONDITION_HARD);
+    s = ms_policy_host_state(s, 0, 100);
+    g_assert_cmpint(s, ==, MEMSCHED_CONDITION_LOW);
+    s = ms_policy_host_state(s, 23, 100);
+    g_assert_cmpint(s, ==, MEMSCHED_CONDITION_LOW);
+    s = ms_policy_host_state(s, 1000, 100);
+    g_assert_cmpint(s, ==, MEMSCHED_CONDITION_HIGH);
+}
+
+static void test_condition_follows_stalls_then_the_host(void)
+{
+    MsPolicyGuest over = { .allocated = 10, .entitlement = 5 };
+    MsPolicyGuest under = { .allocated = 5, .entitlement = 10 };
+    MsPolicyGuest waits = { .allocated = 5, .entitlement = 10, .waiting = 1 };
+
+    g_assert_cmpint(ms_policy_condition(MEMSCHED_CONDITION_LOW, false, &over),
+                    ==, MEMSCHED_CONDITION_LOW);
+    g_assert_cmpint(ms_policy_condition(MEMSCHED_CONDITION_LOW, false,
+                                        &under), ==, MEMSCHED_CONDITION_HIGH);
+    g_assert_cmpint(ms_policy_condition(MEMSCHED_CONDITION_CLEAR, false,
+                                        &over), ==, MEMSCHED_CONDITION_HIGH);
+    g_assert_cmpint(ms_policy_condition(MEMSCHED_CONDITION_HIGH, false,
+                                        &waits), ==, MEMSCHED_CONDITION_HARD);
+    g_assert_cmpint(ms_policy_condition(MEMSCHED_CONDITION_HIGH, true,
+                                        &waits), ==, MEMSCHED_CONDITION_LOW);
+}
+
+/* ---- at random ---- */
+
+static void check_sums(const MsPolicyInput *input, const MsPolicyGuest *g,
+                       size_t count)
+{
+    uint64_t sum = 0, room = 0, mins = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        g_assert_cmpuint(g[i].entitlement, >=, g[i].min);
+        g_assert_cmpuint(g[i].entitlement, <=, MAX(g[i].max, g[i].min));
+        sum += g[i].entitlement;
+        mins += g[i].min;
+        room += MAX(g[i].max, g[i].min) - g[i].entitlement;
+    }
+    if (mins <= input->budget - input->min_free) {
+        g_assert_cmpuint(sum, <=, input->budget - input->min_free);
+        /* All is given away that anybody may have. */
+        g_assert_true(room == 0 ||
+                      sum == input->budget - input->min_free);
+    }
+}
+
+static void check_decisions(const MsPolicyInput *input,
+                            const MsPolicyGuest *g, size_t count,
+                            const MsDecision *d, size_t n)
+{
+    uint64_t give = 0, take = 0, held = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        held += g[i].allocated;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const MsPolicyGuest *x = &g[d[i].guest];
+
+        g_assert_cmpuint(d[i].pages, >, 0);
+        if (d[i].give) {
+            give += d[i].pages;
+            g_assert_cmpuint(x->allocated + d[i].pages, <=, x->entitlement);
+        } else {
+            take += d[i].pages;
+            /* Donors before acceptors; nobody below its entitlement. */
+            g_assert_true(i == 0 || !d[i - 1].give);
+            g_assert_cmpuint(x->allocated - d[i].pages, >=, x->entitlement);
+            g_assert_cmpuint(x->allocated - d[i].pages, >=, x->min);
+        }
+    }
+    g_assert_cmpuint(take, <=, give);
+    if (input->budget >= held + input->min_free) {
+        g_assert_cmpuint(give, <=,
+                         take + input->budget - held - input->min_free);
+    }
+}
+
+static void test_random_snapshots_keep_mins_and_the_budget(void)
+{
+    for (unsigned round = 0; round < 3000; round++) {
+        MsPolicyGuest g[MOST];
+        MsDecision d[MOST];
+        size_t count = g_test_rand_int_range(0, MOST + 1), n;
+        MsPolicyInput input = {
+            .policy = g_test_rand_int_range(0, 3),
+            .idle_tax_pct = g_test_rand_int_range(0, 100),
+            .budget = g_test_rand_int_range(1000, 1 << 30),
+        };
+
+        input.min_free = input.budget / 64;
+        memset(g, 0, sizeof(g));
+        for (size_t i = 0; i < count; i++) {
+            uint64_t part = input.budget / count;
+
+            g[i].max = g_test_rand_int_range(0, 1 << 28);
+            g[i].min = MIN(g[i].max, (uint64_t)g_test_rand_int_range(0, 2) *
+                           (part / 2));
+            g[i].allocated = g_test_rand_int_range(0, part);
+            g[i].active = g_test_rand_int_range(0, 1 << 20);
+            g[i].waiting = g_test_rand_int_range(0, 100);
+            g[i].incoming = g_test_rand_int_range(0, 1000);
+            g[i].shares = g_test_rand_int();
+        }
+        n = ms_policy_run(&input, g, count, d, MOST);
+        check_sums(&input, g, count);
+        check_decisions(&input, g, count, d, n);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/shares-divide-what-there-is",
+                    test_shares_divide_what_there_is);
+    g_test_add_func("/min-and-max-bound-what-shares-give",
+                    test_min_and_max_bound_what_shares_give);
+    g_test_add_func("/static-gives-all-their-max-where-it-fits",
+                    test_static_gives_all_their_max_where_it_fits);
+    g_test_add_func("/idle-tax-takes-from-who-does-not-use-it",
+                    test_idle_tax_takes_from_who_does_not_use_it);
+    g_test_add_func("/nobody-gives-while-free-memory-is-enough",
+                    test_nobody_gives_while_free_memory_is_enough);
+    g_test_add_func("/pressure-is-wanted-by-had",
+                    test_pressure_is_wanted_by_had);
+    g_test_add_func("/host-state-has-hysteresis",
+                    test_host_state_has_hysteresis);
+    g_test_add_func("/condition-follows-stalls-then-the-host",
+                    test_condition_follows_stalls_then_the_host);
+    g_test_add_func("/random-snapshots-keep-mins-and-the-budget",
+                    test_random_snapshots_keep_mins_and_the_budget);
+    return g_test_run();
+}
