@@ -54,10 +54,16 @@ static void read_page(Model *m, unsigned p)
 {
     Page *page = &m->page[p];
     bool zero = guest_page_is_zero(m->guest, p);
+    bool own = !zero && page->seed != 0 &&
+               guest_page_is(m->guest, p, page->seed);
 
+    if (!zero && !own && page->may_be_zero) {
+        /* On offer: the mover may have taken it between the two looks. */
+        zero = guest_page_is_zero(m->guest, p);
+    }
     if (zero && (page->may_be_zero || page->seed == 0)) {
         page->seed = 0;
-    } else if (page->seed == 0 || !guest_page_is(m->guest, p, page->seed)) {
+    } else if (!own) {
         g_error("guest %s, page %u: neither its content%s", m->guest->id, p,
                 page->may_be_zero ? " nor zeros" : "");
     }
