@@ -25,6 +25,7 @@
 #include "qemu/error-report.h"
 #include "qom/object.h"
 #include "qom/object_interfaces.h"
+#include "system/instance-local.h"
 #include "system/memsched-events.h"
 #include "monitor/memsched-internal.h"
 
@@ -48,6 +49,11 @@ struct MemschedObject {
 
 static bool check_options(const MemschedObject *object, Error **errp)
 {
+    if (instance_id()) {
+        error_setg(errp, "memsched is for the whole process: give it to "
+                   "instance 0, not to guest '%s'", instance_id());
+        return false;
+    }
     if (!object->pool_bytes) {
         error_setg(errp, "memsched needs pool=SIZE, the host memory to spread "
                    "over the guests");
