@@ -38,7 +38,12 @@ static void fill_info(const LauncherGuest *guest, GuestInfo *ret_info)
     ret_info->status = guest->status;
     ret_info->thread_id = guest->thread_id;
     if (guest->state >= GUEST_STOPPED) {
-        g_strlcpy(ret_info->message, guest->message,
+        /* QEMU says what is wrong, and in which option, on two lines. */
+        g_strlcpy(ret_info->message, guest->earlier,
+                  sizeof(ret_info->message));
+        g_strlcat(ret_info->message, guest->earlier[0] ? "; " : "",
+                  sizeof(ret_info->message));
+        g_strlcat(ret_info->message, guest->message,
                   sizeof(ret_info->message));
     }
 }
@@ -184,6 +189,7 @@ void guest_table_set_state(LauncherGuest *guest, GuestState state)
 void guest_table_set_message(LauncherGuest *guest, const char *message)
 {
     pthread_mutex_lock(&table.lock);
+    g_strlcpy(guest->earlier, guest->message, sizeof(guest->earlier));
     g_strlcpy(guest->message, message, sizeof(guest->message));
     pthread_mutex_unlock(&table.lock);
 }
@@ -212,6 +218,7 @@ bool guest_table_end(LauncherGuest *guest, int status, bool failed)
         }
         if (!status && !failed) {
             guest->message[0] = '\0';
+            guest->earlier[0] = '\0';
         }
         if (failed) {
             /* Shown at once: what follows may take a while. */

@@ -35,7 +35,8 @@ struct LauncherGuest {
     GuestState state;
     int status;
     int thread_id;
-    char message[320];
+    char message[320];          /* the last line that explains */
+    char earlier[160];          /* the one before it */
     bool ended;                 /* queued for, or done by, the manager */
     bool given_back;            /* nothing of it is left */
     bool kept;                  /* threads of it are left; never freed */

@@ -29,8 +29,15 @@
 /* Between two reminders of threads that may have missed the first. */
 #define REMIND_MS 20
 
+/* Threads that wait for memory get some, so that they can be stopped. */
+static void ending(void)
+{
+    memsched_client_ending(memsched_instance_client());
+}
+
 static void hook_quit(int signal_number)
 {
+    ending();
     qemu_system_killed(signal_number, getpid());
 }
 
@@ -63,6 +70,7 @@ static int hook_give_back(void)
 {
     int left;
 
+    ending();
     instance_threads_end();
     for (int waited = 0; ; waited += REMIND_MS) {
         stop_vcpus();
@@ -107,11 +115,13 @@ static void run_guest(const LauncherContext *context, int argc, char **argv)
     int status;
 
     context->ops->set_hooks(context->guest, &hooks);
+    instance_messages_init();
     refuse_in_guest();
     qemu_init(argc, argv);
     context->ops->set_state(context->guest, GUEST_RUNNING);
     status = qemu_main_loop();
     context->ops->set_state(context->guest, GUEST_STOPPING);
+    ending();
     qemu_cleanup(status);
     instance_exit(status, false);
 }
@@ -126,6 +136,7 @@ static int run_first(const LauncherContext *context, int argc, char **argv)
     guest_objects_start();
     status = qemu_main_loop();
     context->ops->end_all();
+    ending();
     qemu_cleanup(status);
     return status;
 }

@@ -75,3 +75,20 @@ int __wrap_error_vprintf(const char *format, va_list arguments)
     write_lines();
     return written;
 }
+
+/* Failed assertions of GLib, and what QEMU prints this way. */
+static void print_error(const char *text)
+{
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+
+    for (char **one = lines; *one; one++) {
+        if ((*one)[0] && strcmp(*one, "**")) {
+            write_line(*one);
+        }
+    }
+}
+
+void instance_messages_init(void)
+{
+    g_set_printerr_handler(print_error);
+}

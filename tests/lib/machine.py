@@ -90,7 +90,14 @@ class Process:
 
     def guests(self):
         """{id: state and all else that is shown}"""
-        return {g['id']: g for g in self.qmp.command('query-memsched-guests')}
+        try:
+            shown = self.qmp.command('query-memsched-guests')
+        except QmpError as error:
+            # Neither a guest nor a scheduler.
+            if 'No memory scheduler' not in str(error):
+                raise
+            shown = []
+        return {g['id']: g for g in shown}
 
     def wait_state(self, guest, *states, timeout=30):
         """The guest as shown once it is in one of @states; None is gone."""

@@ -1,0 +1,339 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Several guests in one process: each row of the table of process-wide state
+in docs/devel/multi-guest.rst, with guests that are boot sectors."""
+
+import os
+import signal
+import socket
+import sys
+import time
+import unittest
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+TOP = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(TOP / 'scripts'), str(TOP / 'tests')]
+
+from lib import tap  # noqa: E402
+from lib.machine import (SPIN, Process,  # noqa: E402
+                         QmpError, isa_debug_exit)
+
+
+class Guests(unittest.TestCase):
+    def start(self, *options, **more):
+        process = Process(*options, **more)
+        self.addCleanup(process.close)
+        return process
+
+    def run_guest(self, process, guest, *extra, **more):
+        process.add(guest, process.guest_args(guest, *extra, **more))
+        process.wait_state(guest, 'running')
+        return process.guest_qmp(guest)
+
+    def lives(self, qmp):
+        self.assertEqual(qmp.command('query-status')['status'], 'running')
+
+    def failed(self, process, guest, args, sentence):
+        """@guest fails with @sentence, and a neighbour notices nothing."""
+        neighbour = self.run_guest(process, f'beside-{guest}')
+        process.add(guest, args)
+        shown = process.wait_state(guest, 'failed')
+        self.assertIn(sentence, shown.get('message', ''))
+        self.lives(neighbour)
+        process.qmp.command('query-status')
+
+
+class Life(Guests):
+    def test_guests_of_the_command_line_start_before_any_order(self):
+        folder = self.start()
+        args = folder.path / 'a.args'
+        args.write_text('# two lines\n-nodefaults -M pc -m 16M -S\n'
+                        f"-display none -qmp 'unix:{folder.path}/a,server=on,"
+                        "wait=off'\n")
+        process = self.start('-object', f'guest,id=a,args-file={args}')
+        self.assertEqual(process.wait_state('a', 'running')['id'], 'a')
+
+    def test_a_guest_runs_says_so_and_stops_when_removed(self):
+        process = self.start()
+        self.run_guest(process, 'a')
+        process.remove('a')
+        process.wait_state('a', None)
+        states = []
+        while 'stopped' not in states:
+            event = process.qmp.wait_event('MEMSCHED_GUEST_STATE')
+            states.append(event['data']['state'])
+        self.assertEqual(states, ['loading', 'running', 'stopping',
+                                  'stopped'])
+
+    def test_quit_on_its_own_monitor_ends_that_guest_only(self):
+        process = self.start()
+        a, b = (self.run_guest(process, guest) for guest in 'ab')
+        a.command('quit')
+        self.assertEqual(process.wait_state('a', 'stopped').get('message'),
+                         None)
+        self.lives(b)
+
+    def test_a_missing_args_file_is_a_failed_guest_with_the_reason(self):
+        process = self.start()
+        process.qmp.command('object-add', qom_type='guest', id='a',
+                            args_file='/nowhere/a.args')
+        shown = process.wait_state('a', 'failed')
+        self.assertEqual(shown['message'], "args-file '/nowhere/a.args' "
+                         'cannot be read: No such file or directory')
+
+    def test_a_bad_option_is_a_failed_guest_with_the_reason(self):
+        process = self.start()
+        self.failed(process, 'a', ['-M', 'nonsense'], 'unsupported machine')
+
+    def test_the_same_id_twice_is_refused(self):
+        process = self.start()
+        self.run_guest(process, 'a')
+        with self.assertRaises(QmpError):
+            process.add('a', ['-S'])
+
+    def test_the_id_is_free_again_after_removal(self):
+        process = self.start()
+        for _ in range(3):
+            self.run_guest(process, 'a').close()
+            process.remove('a')
+            process.wait_state('a', None)
+
+    def test_neither_args_nor_args_file_is_refused(self):
+        process = self.start()
+        with self.assertRaisesRegex(QmpError, 'either args-file'):
+            process.qmp.command('object-add', qom_type='guest', id='a')
+
+    def test_a_guest_cannot_have_guests(self):
+        process = self.start()
+        self.failed(process, 'a', ['-M', 'none', '-object',
+                                   'guest,id=b,args-file=x'],
+                    'a guest cannot have guests')
+
+
+class Exit(Guests):
+    def test_exit_on_a_vcpu_thread_ends_that_guest_only(self):
+        process = self.start()
+        neighbour = self.run_guest(process, 'b', code=SPIN)
+        process.add('a', process.guest_args(
+            'a', '-device', 'isa-debug-exit,iobase=0x501,iosize=2',
+            code=isa_debug_exit(3)))
+        process.wait_state('a', 'failed')
+        self.lives(neighbour)
+        process.wait_until(lambda: 'a' not in process.threads(),
+                           'threads of a end')
+
+    def test_exit_inside_a_coroutine_ends_that_guest_only(self):
+        process = self.start()
+        neighbour = self.run_guest(process, 'b')
+        # What arrives of a migration is read in a coroutine, which calls
+        # exit() where it is none.
+        process.add('a', process.guest_args(
+            'a', '-incoming', f'unix:{process.path}/incoming'))
+        process.wait_state('a', 'running')
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(str(process.path / 'incoming'))
+            sock.sendall(b'nothing like a migration' * 100)
+            shown = process.wait_state('a', 'failed')
+        self.assertIn('migration', shown['message'].lower())
+        self.lives(neighbour)
+        process.wait_until(lambda: 'a' not in process.threads(),
+                           'threads of a end')
+
+    def test_a_failed_assertion_ends_that_guest_only(self):
+        process = self.start()
+        neighbour = self.run_guest(process, 'b', code=SPIN)
+        a = self.run_guest(process, 'a', '-qtest',
+                           f'unix:{process.path}/qtest,server=on,wait=off',
+                           '-qtest-log', 'none')
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(30)
+            sock.connect(str(process.path / 'qtest'))
+            # A read of nothing: qtest asserts that there is a length.
+            sock.sendall(b'read 0x0 0x0\n')
+            shown = process.wait_state('a', 'failed')
+        self.assertIn('ssert', shown['message'])
+        self.lives(neighbour)
+        a.close()
+
+
+class Refused(Guests):
+    def test_what_belongs_to_the_process_is_refused(self):
+        cases = {
+            'stdio': (['-serial', 'stdio'], 'no standard input'),
+            'nographic': (['-nographic'], 'no standard input'),
+            'daemonize': (['-daemonize'], 'whole process'),
+            'user': (['-run-with', 'user=nobody'], 'whole process'),
+            'root': (['-run-with', 'chroot=/'], 'whole process'),
+            'teardown': (['-run-with', 'async-teardown=on'],
+                         'whole process'),
+            'lock': (['-overcommit', 'mem-lock=on'], 'whole process'),
+            'name': (['-name', 'x,process=y'], 'whole process'),
+        }
+        process = self.start()
+        neighbour = self.run_guest(process, 'beside')
+        before = os.readlink(f'/proc/{process.pid}/root')
+        for guest, (options, sentence) in cases.items():
+            with self.subTest(guest):
+                process.add(guest, ['-M', 'pc', '-m', '16M', '-S',
+                                    '-display', 'none', *options])
+                shown = process.wait_state(guest, 'failed')
+                self.assertIn(sentence, shown['message'])
+        self.lives(neighbour)
+        self.assertEqual(os.readlink(f'/proc/{process.pid}/root'), before)
+
+    def test_a_configuration_file_is_no_way_around(self):
+        process = self.start()
+        config = process.path / 'stdio.cfg'
+        config.write_text('[chardev "c"]\n  backend = "stdio"\n')
+        self.failed(process, 'a', ['-M', 'pc', '-m', '16M', '-S', '-readconfig',
+                                   str(config)], 'no standard input')
+
+
+class Names(Guests):
+    def test_threads_and_messages_carry_the_guests_id(self):
+        process = self.start()
+        self.run_guest(process, 'alpha')
+        self.run_guest(process, 'beta')
+        process.add('gamma', ['-M', 'nonsense'])
+        process.wait_state('gamma', 'failed')
+        self.assertGreaterEqual(process.threads().count('alpha'), 3)
+        self.assertGreaterEqual(process.threads().count('beta'), 3)
+        lines = [line for line in process.output().splitlines()
+                 if 'nonsense' in line or 'unsupported machine' in line]
+        self.assertTrue(lines)
+        for line in lines:
+            self.assertTrue(line.startswith('gamma '), line)
+
+    def test_named_threads_carry_the_guests_id(self):
+        process = self.start()
+        self.run_guest(process, 'alpha', '-name', 'x,debug-threads=on')
+        self.assertTrue(any(name.startswith('alpha/CPU')
+                            for name in process.threads()),
+                        process.threads())
+
+    def test_a_second_client_of_a_guests_monitor_waits_for_the_first(self):
+        process = self.start()
+        first = self.run_guest(process, 'a')
+        with socket.socket(socket.AF_UNIX) as second:
+            second.settimeout(1)
+            second.connect(str(process.path / 'a.qmp'))
+            with self.assertRaises(TimeoutError):
+                second.recv(1)
+            self.lives(first)
+            first.close()
+            second.settimeout(30)
+            self.assertIn(b'QMP', second.recv(4096))
+
+    def test_a_guests_monitor_shows_that_guest_only(self):
+        process = self.start()
+        a = self.run_guest(process, 'a')
+        self.run_guest(process, 'b')
+        self.assertEqual([g['id'] for g in
+                          a.command('query-memsched-guests')], ['a'])
+
+
+class Signals(Guests):
+    def ends(self, process, within):
+        start = time.monotonic()
+        status = process.wait_exit(timeout=within)
+        return status, time.monotonic() - start
+
+    def test_sigterm_without_guests_ends_as_upstream(self):
+        process = self.start()
+        process.process.send_signal(signal.SIGTERM)
+        self.assertEqual(self.ends(process, 30)[0], 0)
+        self.assertIn('terminating on signal 15', process.output())
+
+    def test_sigterm_ends_guests_that_do_not_listen_after_the_limit(self):
+        process = self.start()
+        self.run_guest(process, 'a')
+        process.process.send_signal(signal.SIGTERM)
+        status, seconds = self.ends(process, 40)
+        self.assertEqual(status, 0)
+        self.assertGreater(seconds, 5)
+
+    def test_sigterm_after_one_guest_has_ended_ends_the_others(self):
+        process = self.start()
+        a = self.run_guest(process, 'a')
+        b = process.guest_args('b', '-S')
+        process.add('b', b)
+        process.wait_state('b', 'running')
+        a.command('quit')
+        process.wait_state('a', 'stopped')
+        process.process.send_signal(signal.SIGTERM)
+        status, seconds = self.ends(process, 30)
+        self.assertEqual(status, 0)
+        self.assertLess(seconds, 8)
+
+    def test_a_second_signal_ends_at_once(self):
+        for signo in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            with self.subTest(signo.name):
+                process = self.start()
+                self.run_guest(process, 'a')
+                process.process.send_signal(signal.SIGTERM)
+                time.sleep(0.2)     # the two must not become one
+                process.process.send_signal(signo)
+                status, seconds = self.ends(process, 5)
+                self.assertEqual(status, 128 + signo)
+
+    def test_quit_of_instance_0_ends_all(self):
+        process = self.start()
+        process.add('a', process.guest_args('a', '-S'))
+        process.wait_state('a', 'running')
+        process.qmp.command('quit')
+        self.assertEqual(self.ends(process, 30)[0], 0)
+
+    def test_sigbus_is_blocked_in_no_thread_of_a_guest(self):
+        process = self.start()
+        self.run_guest(process, 'a')
+        blocked = []
+        for task in Path(f'/proc/{process.pid}/task').iterdir():
+            text = (task / 'status').read_text()
+            mask = int(text.partition('SigBlk:')[2].split()[0], 16)
+            if mask & (1 << (signal.SIGBUS - 1)):
+                blocked.append((task / 'comm').read_text().strip())
+        self.assertEqual(blocked, [])
+
+
+class Many(Guests):
+    def start_many(self, process, count):
+        for i in range(count):
+            process.add(f'g{i}', process.guest_args(
+                f'g{i}', '-S' if count > 16 else '-no-reboot', memory='16M'))
+        for i in range(count):
+            process.wait_state(f'g{i}', 'running', timeout=120)
+
+    def test_16_guests_run_at_once(self):
+        process = self.start()
+        self.start_many(process, 16)
+        for i in range(16):
+            with process.guest_qmp(f'g{i}') as qmp:
+                self.lives(qmp)
+
+    def test_64_idle_guests_start_and_stop(self):
+        process = self.start()
+        self.start_many(process, 64)
+        for i in range(64):
+            process.remove(f'g{i}')
+        for i in range(64):
+            process.wait_state(f'g{i}', None, timeout=120)
+        self.assertEqual(process.guests(), {})
+
+    def test_threads_and_descriptors_are_flat_over_100_starts_and_stops(self):
+        process = self.start()
+        figures = []
+        for _ in range(100):
+            self.run_guest(process, 'a').close()
+            process.remove('a')
+            process.wait_state('a', None)
+            figures.append(process.figures())
+        print(f'# after 10: {figures[9]}; after 100: {figures[99]}')
+        for what in 'threads', 'fds':
+            self.assertEqual(figures[9][what], figures[99][what], what)
+        grown = figures[99]['rss_kib'] - figures[9]['rss_kib']
+        self.assertLess(grown, 8 << 10, 'KiB more after 90 starts and stops')
+
+
+if __name__ == '__main__':
+    tap.main()
