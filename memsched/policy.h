@@ -36,9 +36,11 @@ typedef struct MsDecision {
     unsigned guest;             /* index in the snapshot */
     bool give;
     uint64_t pages;
-    uint64_t price;             /* shares for each taxed page, in no unit: who
-                                   pays least gives first, who pays most gets
-                                   first */
+    /*
+     * Shares for each taxed page, in no unit: who pays least gives first, who
+     * pays most gets first.
+     */
+    uint64_t price;
 } MsDecision;
 
 /*

@@ -30,7 +30,7 @@
 
 #define NS_PER_MS    UINT64_C(1000000)
 #define STEP_BUSY_NS (20 * NS_PER_MS)
-/* A refused fault must show within a second: see STALL_NS in scheduler-guest.c. */
+/* A refused fault shows within a second: see STALL_NS, scheduler-guest.c. */
 #define STEP_IDLE_NS (250 * NS_PER_MS)
 
 #define INTERVAL_MIN_MS 10u
