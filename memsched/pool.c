@@ -207,7 +207,10 @@ MsMoveResult ms_pool_move_in(MsPool *pool, MsPoolRun *run, uint32_t first,
         /* The source may have been one until now: see ms_touch_pages(). */
         ms_touch_pages(run->address + first * MEMSCHED_PAGE_SIZE,
                        result.moved_pages);
-        note_split(pool, run);
+        /* Or the kernel was migrating it: the touch has waited for that. */
+        if (ms_pagemap_is_huge(&pool->pagemap, run->address) != 1) {
+            note_split(pool, run);
+        }
     } else if (!run->huge && result.moved_pages == MEMSCHED_PAGES_PER_FRAME &&
                ms_pagemap_is_huge(&pool->pagemap, run->address) == 1) {
         /* It was a huge page after all, and found no table here: fine. */
@@ -429,13 +432,19 @@ int ms_pool_take(MsPool *pool, uint32_t pages, unsigned flags,
 static void repair_split(MsPool *pool, MsPoolRun *run, void *dst,
                          uint64_t moved)
 {
+    const void *where = moved ? dst : run->address;
+
     ms_touch_pages(dst, moved);
     ms_pool_mark_pages(run->address + moved * MEMSCHED_PAGE_SIZE,
                        run->pages - moved);
+    run->clean = run->clean && moved == run->pages;
+    if (ms_pagemap_is_huge(&pool->pagemap, where) == 1) {
+        /* The kernel was migrating it: the touch has waited for that. */
+        return;
+    }
     if (!moved) {
         ms_pool_split(pool, run->address);
     }
-    run->clean = false;
     note_split(pool, run);
 }
 

@@ -394,6 +394,30 @@ static void test_unknown_huge_source_is_a_huge_page_of_the_pool(
     assert_sound(f);
 }
 
+static void test_page_that_only_looked_split_stays_huge(Fixture *f,
+                                                        const void *data)
+{
+    MsPoolRun run;
+
+    pool_start(f, 1, 64);
+    g_assert_cmpint(ms_pool_take(f->pool, 512, MS_POOL_HUGE, &run), ==, 0);
+    /* As while the kernel migrates it: the first look does not see it. */
+    fake_fail(f->fake, FAKE_SCAN, 0, 1, -EAGAIN);
+    g_assert_cmpint(ms_pool_move_out(f->pool, &run, 0, &f->uffd, f->ram, 512,
+                                     true).stop, ==, MS_MOVE_DONE);
+    g_assert_true(run.huge);
+    ms_pool_take_end(f->pool, &run, NULL, false);
+    g_assert_cmpint(ms_pool_capture_begin(f->pool, 512, true, &run), ==, 0);
+    fake_fail(f->fake, FAKE_SCAN, 0, 1, -EAGAIN);
+    g_assert_cmpint(ms_pool_move_in(f->pool, &run, 0, f->ram, 512).stop, ==,
+                    MS_MOVE_DONE);
+    g_assert_true(run.huge);
+    ms_pool_capture_end(f->pool, &run, NULL);
+    g_assert_cmpuint(counts_of(f).splits, ==, 0);
+    g_assert_cmpuint(counts_of(f).huge_free, ==, 1);
+    assert_sound(f);
+}
+
 static void test_short_captures_share_a_slot(Fixture *f, const void *data)
 {
     MsPoolRun first, second;
@@ -672,6 +696,8 @@ int main(int argc, char **argv)
         test_pages_around_a_busy_one_are_captured);
     ADD("unknown-huge-source-is-a-huge-page-of-the-pool",
         test_unknown_huge_source_is_a_huge_page_of_the_pool);
+    ADD("page-that-only-looked-split-stays-huge",
+        test_page_that_only_looked_split_stays_huge);
     ADD("short-captures-share-a-slot", test_short_captures_share_a_slot);
     ADD("captures-of-any-length-always-find-room",
         test_captures_of_any_length_always_find_room);
