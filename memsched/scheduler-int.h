@@ -6,6 +6,8 @@
 #ifndef MEMSCHED_SCHEDULER_INT_H
 #define MEMSCHED_SCHEDULER_INT_H
 
+#include <glib.h>
+
 #include "event.h"
 #include "instance.h"
 #include "scheduler.h"
