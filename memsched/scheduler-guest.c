@@ -110,10 +110,17 @@ static void look(MsSched *sched, MemSchedClient *client, Look *l)
         .ballooned = pages.count[MEMSCHED_PAGE_BALLOONED] +
                      pages.count[MEMSCHED_PAGE_GIVEN],
         .given = pages.count[MEMSCHED_PAGE_GIVEN],
+        .holes = pages.count[MEMSCHED_PAGE_HOLE] +
+                 pages.count[MEMSCHED_PAGE_TRANSIT],
         .ram = atomic_load(&client->ram_pages), .min = client->account.min,
         .deflates = l->attached && !atomic_load(&client->unresponsive),
     };
     l->goal = ms_transfers_balloon(&l->sums, &l->guest);
+    if (l->sums.taking > 0 && l->sums.give_kernel_left == 0) {
+        /* Lowered further than by what was claimed: for good. */
+        l->record->base_pages = MIN(l->record->base_pages,
+                                    l->goal + l->sums.take_claimed);
+    }
     ms_unlock(&ms->ledger_lock);
 }
 
@@ -147,7 +154,8 @@ static void set_balloon(MemSchedClient *client, const Look *l)
 
 static void move_on(MemSchedClient *client, const Look *l, uint64_t now_ns)
 {
-    uint64_t n = ms_transfers_prefetch(&l->sums, &l->guest, l->claim);
+    uint64_t n = ms_transfers_prefetch(&l->sums, &l->guest, l->claim,
+                                       now_ns);
 
     if (n > 0 && atomic_load(&client->prefetch_pages) == 0) {
         ms_populate_claim(client, n);

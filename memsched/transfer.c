@@ -24,7 +24,10 @@
  *
  * The acceptor's balloon is lowered by what has been claimed for it, so that
  * its kernel gets pages to use; only what exceeds its balloon is put into holes
- * that it has not asked for.  A guest that gives and takes at once gives first:
+ * that it has not asked for.  It is lowered further where that makes too few
+ * holes: a guest may have touched ballooned pages, which then give none.  What
+ * is in the balloon + holes - what is outstanding does not change while it
+ * deflates and pages are mapped, so the goal stands still meanwhile.  A guest that gives and takes at once gives first:
  * otherwise both wishes would cancel out and neither transfer would move.
  *
  * Ends.  All mapped: completed.  Deadline, or one side gone: partial if
@@ -52,6 +55,8 @@
 #define URGE_IDLE_NS (200 * NS_PER_MS)
 /* Before the deadline: time enough to take 1 GiB of split frames (1 ms each) */
 #define URGE_LATE_NS (1000 * NS_PER_MS)
+/* A balloon that has made no room for so long is not waited for. */
+#define PREFETCH_IDLE_NS (1000 * NS_PER_MS)
 
 typedef enum Cause {
     CAUSE_MAPPED, CAUSE_DEADLINE, CAUSE_GONE, CAUSE_RESET,
@@ -118,7 +123,7 @@ int ms_transfers_start(MsTransfers *t, const MsTransferStart *start,
         .id = ++t->last_id, .from = start->from, .to = start->to,
         .source = start->source, .state = MEMSCHED_TRANSFER_RUNNING,
         .requested = start->pages, .start_ns = start->now_ns,
-        .captured_ns = start->now_ns,
+        .captured_ns = start->now_ns, .mapped_ns = start->now_ns,
         .deadline_ms = start->deadline_ms ? start->deadline_ms
                                           : MS_TRANSFER_DEADLINE_MS,
     };
@@ -315,6 +320,7 @@ void ms_transfers_populated(MsTransfers *t, const void *to, uint64_t pages,
             x->discarded += other;
             x->moved += n - other;
         }
+        x->mapped_ns = now_ns;
         pages -= n;
         if (mapped_of(x) >= x->requested) {
             finish(t, x, CAUSE_MAPPED, NULL, now_ns, ret_actions);
@@ -350,6 +356,7 @@ void ms_transfers_sums(const MsTransfers *t, const void *client,
         }
         if (x->to == client) {
             s.taking++;
+            s.mapped_ns = MAX(s.mapped_ns, x->mapped_ns);
             s.take_left += x->requested - mapped_of(x);
             s.take_claimed += x->claimed;
             s.outstanding += x->claimed - mapped_of(x);
@@ -368,15 +375,21 @@ uint64_t ms_transfers_balloon(const MsTransferSums *sums,
                less(sums->give_kernel_left, guest->given);
         return MIN(goal, MAX(most, guest->base));
     }
-    return less(guest->base, sums->take_claimed);
+    goal = less(guest->base, sums->take_claimed);
+    if (sums->outstanding > guest->holes) {
+        goal = MIN(goal, less(guest->ballooned,
+                              sums->outstanding - guest->holes));
+    }
+    return goal;
 }
 
 uint64_t ms_transfers_prefetch(const MsTransferSums *sums,
-                               const MsTransferGuest *guest, uint64_t claim)
+                               const MsTransferGuest *guest, uint64_t claim,
+                               uint64_t now_ns)
 {
     uint64_t expected = 0;
 
-    if (guest->deflates) {
+    if (guest->deflates && now_ns < sums->mapped_ns + PREFETCH_IDLE_NS) {
         /* While it gives it does not shrink, but it will. */
         expected = less(guest->ballooned,
                         less(guest->base, sums->take_claimed));

@@ -33,6 +33,7 @@ typedef struct MsTransfer {
     uint64_t moved, copied, discarded;          /* mapped in the acceptor */
     uint64_t start_ns, end_ns, deadline_ns;
     uint64_t captured_ns;       /* the last capture, or the start */
+    uint64_t mapped_ns;         /* the last page in the acceptor, or that */
     unsigned deadline_ms;
     char reason[160];
 } MsTransfer;
@@ -114,6 +115,7 @@ typedef struct MsTransferSums {
     uint64_t take_claimed;      /* promised to it so far, mapped or not */
     uint64_t outstanding;       /* promised to it, not mapped yet */
     uint64_t captured_ns;       /* last capture of what it gives */
+    uint64_t mapped_ns;         /* last progress of what it takes */
     uint64_t deadline_ns;       /* earliest of what it gives */
 } MsTransferSums;
 
@@ -125,6 +127,7 @@ typedef struct MsTransferGuest {
     uint64_t base;              /* its balloon, transfers apart */
     uint64_t ballooned;         /* pages in B and G by our own map */
     uint64_t given;             /* in G: not captured yet */
+    uint64_t holes;             /* in H, and in C, which may become H */
     uint64_t ram, min;
     bool deflates;              /* has a driver that answers */
 } MsTransferGuest;
@@ -135,10 +138,12 @@ uint64_t ms_transfers_balloon(const MsTransferSums *sums,
 
 /*
  * How much of @claim should be put into holes ahead of use: what its balloon
- * is not expected to make room for.
+ * is not expected to make room for, or all of it when nothing else has come
+ * of it for a second.
  */
 uint64_t ms_transfers_prefetch(const MsTransferSums *sums,
-                               const MsTransferGuest *guest, uint64_t claim);
+                               const MsTransferGuest *guest, uint64_t claim,
+                               uint64_t now_ns);
 
 /*
  * How many given pages are wanted now although their frames are incomplete:

@@ -440,6 +440,41 @@ static void test_an_acceptor_with_a_balloon_deflates(void)
     guest_stop(ms);
 }
 
+/*
+ * A guest may touch what is in its balloon, which then makes no room when it is
+ * deflated: its balloon has to shrink by more than the size.
+ */
+static void test_touched_balloon_pages_do_not_stop_the_way_back(void)
+{
+    MemSched *ms = guest_start(96 * MIB);
+    Guest *a = guest_new(ms, "a", 32 * MIB, 0);
+    Guest *b = guest_new(ms, "b", 48 * MIB, 0);
+    Balloon *driver_a, *driver_b;
+    Heard heard;
+
+    listen_to(ms, &heard);
+    guest_fill(a, 0, PAGES(32), 1);
+    guest_fill(b, 0, PAGES(32), 2);
+    driver_a = balloon_new(a, 0, PAGES(32), true);
+    driver_b = balloon_new(b, 0, PAGES(32), true);
+    transfer(ms, "a", "b", 10 * MIB, 0);
+    wait_heard(&heard, &heard.ends, 1);
+    assert_completed(&heard.last);
+    guest_fill(a, PAGES(6), PAGES(2), 5);
+    transfer(ms, "b", "a", 8 * MIB, 8000);
+    wait_heard(&heard, &heard.ends, 2);
+    assert_completed(&heard.last);
+    assert_no_claims(ms);
+    guest_assert(a, PAGES(6), PAGES(2), 5);
+    guest_assert(a, PAGES(12), PAGES(20), 1);
+    balloon_free(driver_a);
+    balloon_free(driver_b);
+    listen_no_more(ms, &heard);
+    guest_free(a);
+    guest_free(b);
+    guest_stop(ms);
+}
+
 /* A stock driver gives what was never touched, too: it is asked for more. */
 static void test_a_donor_that_gives_holes_first_is_asked_for_more(void)
 {
@@ -576,6 +611,8 @@ int main(int argc, char **argv)
                         test_both_directions_at_once_complete);
         g_test_add_func("/an-acceptor-with-a-balloon-deflates",
                         test_an_acceptor_with_a_balloon_deflates);
+        g_test_add_func("/touched-balloon-pages-do-not-stop-the-way-back",
+                        test_touched_balloon_pages_do_not_stop_the_way_back);
         g_test_add_func("/a-donor-that-gives-holes-first-is-asked-for-more",
                         test_a_donor_that_gives_holes_first_is_asked_for_more);
         g_test_add_func("/what-cannot-be-is-refused-with-a-sentence",

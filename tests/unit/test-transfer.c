@@ -251,17 +251,38 @@ static void test_balloon_grows_by_holes_and_shrinks_by_claims(void)
     g_assert_cmpuint(ms_transfers_balloon(&taking, &guest), ==, 0);
 }
 
+static void test_balloon_shrinks_further_where_holes_lack(void)
+{
+    MsTransferSums sums = {
+        .taking = 1, .take_claimed = 80, .outstanding = 80,
+    };
+    MsTransferGuest guest = { .base = 100, .ballooned = 90, .ram = 1000 };
+
+    /* Ten pages in the balloon are resident: to give 80 takes all but 10. */
+    g_assert_cmpuint(ms_transfers_balloon(&sums, &guest), ==, 10);
+    /* The same on the way: 30 deflated, of which 25 are mapped. */
+    guest.ballooned = 60;
+    guest.holes = 5;
+    sums.outstanding = 55;
+    g_assert_cmpuint(ms_transfers_balloon(&sums, &guest), ==, 10);
+    guest.holes = 80;
+    g_assert_cmpuint(ms_transfers_balloon(&sums, &guest), ==, 20);
+}
+
 static void test_prefetch_waits_for_a_balloon_that_shrinks(void)
 {
     MsTransferSums sums = { .take_claimed = 100, .outstanding = 100 };
     MsTransferGuest guest = { .base = 60, .ballooned = 60, .deflates = true };
 
-    g_assert_cmpuint(ms_transfers_prefetch(&sums, &guest, 100), ==, 40);
+    g_assert_cmpuint(ms_transfers_prefetch(&sums, &guest, 100, MS), ==, 40);
     guest.ballooned = 10;
-    g_assert_cmpuint(ms_transfers_prefetch(&sums, &guest, 100), ==, 90);
+    g_assert_cmpuint(ms_transfers_prefetch(&sums, &guest, 100, MS), ==, 90);
+    /* Not for ever. */
+    g_assert_cmpuint(ms_transfers_prefetch(&sums, &guest, 100, 2000 * MS), ==,
+                     100);
     guest.deflates = false;
-    g_assert_cmpuint(ms_transfers_prefetch(&sums, &guest, 100), ==, 100);
-    g_assert_cmpuint(ms_transfers_prefetch(&sums, &guest, 5), ==, 5);
+    g_assert_cmpuint(ms_transfers_prefetch(&sums, &guest, 100, MS), ==, 100);
+    g_assert_cmpuint(ms_transfers_prefetch(&sums, &guest, 5, MS), ==, 5);
 }
 
 static void test_incomplete_frames_are_urged_when_idle_or_late(void)
@@ -437,6 +458,8 @@ int main(int argc, char **argv)
                     test_too_many_are_refused_and_old_ones_forgotten);
     g_test_add_func("/balloon-grows-by-holes-and-shrinks-by-claims",
                     test_balloon_grows_by_holes_and_shrinks_by_claims);
+    g_test_add_func("/balloon-shrinks-further-where-holes-lack",
+                    test_balloon_shrinks_further_where_holes_lack);
     g_test_add_func("/prefetch-waits-for-a-balloon-that-shrinks",
                     test_prefetch_waits_for_a_balloon_that_shrinks);
     g_test_add_func("/incomplete-frames-are-urged-when-idle-or-late",
