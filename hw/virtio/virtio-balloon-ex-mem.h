@@ -16,8 +16,8 @@ typedef struct BalloonExMem BalloonExMem;
 /*
  * Attach to the scheduler's client of this instance, or, where there is none,
  * work as an ordinary balloon that discards what it is given.  @ops and
- * @opaque as for memsched_client_attach(); set_balloon and poll_stats may
- * come from another thread as soon as this returns.
+ * @opaque as for memsched_client_attach(); its callbacks may come from
+ * another thread as soon as this returns.
  */
 BalloonExMem *balloon_ex_mem_new(const MemSchedClientOps *ops, void *opaque,
                                  Error **errp);
@@ -46,7 +46,6 @@ void balloon_ex_mem_reset(BalloonExMem *mem);
 void balloon_ex_mem_actual(BalloonExMem *mem, uint64_t balloon_bytes);
 void balloon_ex_mem_manual(BalloonExMem *mem, uint64_t balloon_bytes);
 void balloon_ex_mem_oom_deflate(BalloonExMem *mem);
-void balloon_ex_mem_run(BalloonExMem *mem, bool running);
 void balloon_ex_mem_stats(BalloonExMem *mem,
                           const uint64_t stats[MEMSCHED_STATS]);
 

@@ -1,15 +1,21 @@
 /*
  * balloon-ex: the virtio side
  *
- * Owns the queues, the configuration space and the statistics timer.  It
- * copies what the driver sends, once, bounds it, and hands guest physical
- * ranges to virtio-balloon-ex-mem.c, which alone knows RAM and the scheduler.
+ * Owns the queues and the configuration space.  It copies what the driver
+ * sends, once, bounds it, and hands guest physical ranges to
+ * virtio-balloon-ex-mem.c, which alone knows RAM and the scheduler.
  *
  * A range in a queue is a wish of an untrusted guest: nothing here looks at
  * the memory behind it, nothing is asserted about it, and every element is
  * completed, malformed ones too.  An element is pushed after the memory side
  * has returned, so that pages of a report are not touched once the driver has
  * them back.
+ *
+ * Work of a turn of the main loop is bounded.  A longer request stays ours,
+ * with the place where it was left; a bottom half goes on with it.  Stopping
+ * the machine puts such a request back into its queue; it is worked off from
+ * its beginning afterwards, which is harmless: a page given twice counts once.
+ * So there is nothing in flight in the state that is saved.
  *
  * Threads: everything runs under the BQL.  The scheduler's requests come from
  * its own thread; they are left in atomic fields and carried out by a bottom
@@ -23,12 +29,9 @@
 
 #include "qemu/osdep.h"
 #include "qemu/iov.h"
-#include "qemu/log.h"
 #include "qemu/main-loop.h"
 #include "qemu/module.h"
-#include "qemu/rcu.h"
-#include "qemu/timer.h"
-#include "exec/target_page.h"
+#include "exec/address-spaces.h"
 #include "hw/boards.h"
 #include "hw/qdev-properties.h"
 #include "hw/virtio/virtio-access.h"
@@ -39,21 +42,34 @@
 #include "standard-headers/linux/virtio_balloon.h"
 #include "standard-headers/linux/virtio_ids.h"
 #include "system/balloon.h"
+#include "trace/trace-system_memsched.h"
 #include "virtio-balloon-ex-mem.h"
+#include "virtio-balloon-ex-migrate.h"
+#include "virtio-balloon-ex-pfns.h"
+#include "virtio-balloon-ex-stats.h"
 
 /* Linux sends 256 page numbers a request, and 32 reported blocks. */
 #define QUEUE_SIZE 128
 #define REPORTING_QUEUE_SIZE 32
-#define RANGES 256
 
-/* Page numbers copied out of an element at a time. */
-#define PFNS 256
+/* Page numbers looked at together: four requests of Linux, 4 MiB. */
+#define STEP_PFNS 1024
 
 /*
- * More statistics than the specification has: a driver that is newer than
- * this device.  What is behind is not looked at.
+ * Page numbers a turn of the main loop, which a request is worth at least
+ * TURN_LEAST of: some hundred microseconds where frames move whole.
  */
-#define MAX_STATS 64
+#define TURN_PFNS (16 * STEP_PFNS)
+#define TURN_LEAST 64
+
+/* Reports a turn; each has a time limit of its own. */
+#define TURN_REPORTS 8
+
+struct BalloonExScratch {
+    uint32_t words[STEP_PFNS];
+    uint32_t pfns[STEP_PFNS];
+    MemSchedGpaRange ranges[MAX_CONST(STEP_PFNS, VIRTQUEUE_MAX_SIZE)];
+};
 
 static uint64_t ram_bytes(void)
 {
@@ -65,192 +81,175 @@ static uint64_t pages_to_bytes(uint32_t pages)
     return (uint64_t)pages << VIRTIO_BALLOON_PFN_SHIFT;
 }
 
-/*
- * Turns page numbers into ranges, neighbours into one range.  Linux sends
- * pages in either direction.
- */
-static size_t coalesce(VirtIODevice *vdev, const uint32_t *untrusted_pfns,
-                       size_t count, MemSchedGpaRange *ranges)
+static void push(VirtIODevice *vdev, VirtQueue *vq, VirtQueueElement *elem)
 {
-    size_t used = 0;
-
-    for (size_t i = 0; i < count; i++) {
-        /* 32 bits shifted by 12 do not overflow 64 */
-        uint64_t gpa = (uint64_t)virtio_ldl_p(vdev, &untrusted_pfns[i])
-                       << VIRTIO_BALLOON_PFN_SHIFT;
-        MemSchedGpaRange *last = used ? &ranges[used - 1] : NULL;
-
-        if (last && gpa == last->gpa + last->length_bytes) {
-            last->length_bytes += MEMSCHED_PAGE_SIZE;
-        } else if (last && gpa + MEMSCHED_PAGE_SIZE == last->gpa) {
-            last->gpa = gpa;
-            last->length_bytes += MEMSCHED_PAGE_SIZE;
-        } else {
-            ranges[used++] = (MemSchedGpaRange) {
-                .gpa = gpa,
-                .length_bytes = MEMSCHED_PAGE_SIZE,
-            };
-        }
-    }
-    return used;
+    virtqueue_push(vq, elem, 0);
+    virtio_notify(vdev, vq);
+    g_free(elem);
 }
 
-/* No honest element lists more pages than the guest has. */
-static void handle_element(VirtIOBalloonEx *s, VirtQueue *vq,
-                           VirtQueueElement *elem)
+/* Inflate and deflate */
+
+/*
+ * Work on the next page numbers of the queue's element: returns what it cost,
+ * in page numbers, and whether the element is done with.  No honest one lists
+ * more pages than the guest has; what is behind is not looked at.
+ */
+static unsigned step_pages(VirtIOBalloonEx *s, BalloonExPages *q,
+                           bool *ret_done)
 {
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
-    bool tell = virtio_vdev_has_feature(vdev, VIRTIO_BALLOON_F_MUST_TELL_HOST);
-    uint64_t left = ram_bytes() >> VIRTIO_BALLOON_PFN_SHIFT;
-    g_autofree uint32_t *pfns = g_new(uint32_t, PFNS);
-    g_autofree MemSchedGpaRange *ranges = g_new(MemSchedGpaRange, PFNS);
-    size_t offset = 0;
+    const char *what = q == &s->inflate ? "inflate" : "deflate";
+    uint64_t limit = (ram_bytes() >> VIRTIO_BALLOON_PFN_SHIFT) *
+                     sizeof(uint32_t);
+    size_t want = MIN(limit - q->done_bytes, sizeof(s->scratch->words));
+    size_t got = iov_to_buf(q->elem->out_sg, q->elem->out_num, q->done_bytes,
+                            s->scratch->words, want);
+    size_t pfns = got / sizeof(uint32_t);
+    size_t count = balloon_ex_pfns_to_ranges(
+        (const uint8_t *)s->scratch->words, got,
+        virtio_access_is_big_endian(vdev), s->scratch->pfns,
+        s->scratch->ranges);
+
+    q->done_bytes += got;
+    *ret_done = got < want || q->done_bytes >= limit;
+    if (*ret_done) {
+        uint64_t size = iov_size(q->elem->out_sg, q->elem->out_num);
+        uint64_t left = size - q->done_bytes + got % sizeof(uint32_t);
+
+        if (left) {
+            trace_balloon_ex_malformed(what, left);
+        }
+        /* A mapped request would keep pages near it where they are. */
+        balloon_ex_unmap(vdev, q->elem);
+    }
+    if (count) {
+        trace_balloon_ex_pages(what, pfns, count);
+    }
+    if (count && q == &s->inflate) {
+        balloon_ex_mem_inflate(s->mem, s->scratch->ranges, count,
+                               virtio_vdev_has_feature(
+                                   vdev, VIRTIO_BALLOON_F_MUST_TELL_HOST));
+    } else if (count) {
+        balloon_ex_mem_deflate(s->mem, s->scratch->ranges, count);
+    }
+    return MAX(pfns, TURN_LEAST);
+}
+
+static void work_pages(VirtIOBalloonEx *s, BalloonExPages *q)
+{
+    VirtIODevice *vdev = VIRTIO_DEVICE(s);
+    unsigned left = TURN_PFNS;
 
     while (left) {
-        size_t want = MIN(left, PFNS) * sizeof(*pfns);
-        size_t got = iov_to_buf(elem->out_sg, elem->out_num, offset, pfns,
-                                want);
-        size_t count = got / sizeof(*pfns);
-        size_t used = coalesce(vdev, pfns, count, ranges);
+        bool done;
 
-        if (used && vq == s->inflate_vq) {
-            balloon_ex_mem_inflate(s->mem, ranges, used, tell);
-        } else if (used) {
-            balloon_ex_mem_deflate(s->mem, ranges, used);
+        if (!q->elem) {
+            q->elem = virtqueue_pop(q->vq, sizeof(*q->elem));
+            q->done_bytes = 0;
         }
-        offset += got;
-        left -= count;
-        if (got < want) {
-            break;
+        if (!q->elem) {
+            return;
+        }
+        left -= MIN(left, step_pages(s, q, &done));
+        if (done) {
+            push(vdev, q->vq, g_steal_pointer(&q->elem));
         }
     }
+    qemu_bh_schedule(s->again_bh);
 }
 
 static void handle_pages(VirtIODevice *vdev, VirtQueue *vq)
 {
     VirtIOBalloonEx *s = VIRTIO_BALLOON_EX(vdev);
-    VirtQueueElement *elem;
 
-    while ((elem = virtqueue_pop(vq, sizeof(*elem)))) {
-        handle_element(s, vq, elem);
-        virtqueue_push(vq, elem, 0);
-        virtio_notify(vdev, vq);
-        g_free(elem);
+    if (vdev->vm_running) {
+        work_pages(s, vq == s->inflate.vq ? &s->inflate : &s->deflate);
     }
 }
+
+static void put_back(BalloonExPages *q)
+{
+    if (q->elem) {
+        virtqueue_unpop(q->vq, q->elem, 0);
+        g_clear_pointer(&q->elem, g_free);
+    }
+}
+
+static void drop(BalloonExPages *q)
+{
+    if (q->elem) {
+        virtqueue_detach_element(q->vq, q->elem, 0);
+        g_clear_pointer(&q->elem, g_free);
+    }
+}
+
+/* Reports */
 
 /*
  * A guest that wants its reported pages filled with its own pattern would
- * find zeros in captured ones: such reports are returned untouched.
- *
- * The driver describes the pages as buffers of the element, so popping it
- * maps them, and pages that are mapped for DMA are not captured.  Filling the
- * element unmaps them; the driver has it back only with the flush.
+ * find zeros in captured ones, and behind an IOMMU of the guest's an address
+ * is not where its memory is: such reports are returned untouched.
  */
+static bool may_report(VirtIOBalloonEx *s)
+{
+    return !s->poison_val &&
+        VIRTIO_DEVICE(s)->dma_as == &address_space_memory;
+}
+
+/* Popping an element maps what it names: that ends before pages move. */
+static void work_report(VirtIOBalloonEx *s, VirtQueueElement *elem)
+{
+    size_t count = 0;
+
+    for (unsigned i = 0; i < elem->in_num; i++) {
+        count += balloon_ex_whole_pages(elem->in_addr[i],
+                                        elem->in_sg[i].iov_len,
+                                        &s->scratch->ranges[count]);
+    }
+    balloon_ex_unmap(VIRTIO_DEVICE(s), elem);
+    if (count && may_report(s)) {
+        balloon_ex_mem_report(s->mem, s->scratch->ranges, count);
+    }
+}
+
 static void handle_reports(VirtIODevice *vdev, VirtQueue *vq)
 {
     VirtIOBalloonEx *s = VIRTIO_BALLOON_EX(vdev);
-    VirtQueueElement *elem;
 
-    while ((elem = virtqueue_pop(vq, sizeof(*elem)))) {
-        g_autofree MemSchedGpaRange *ranges =
-            g_new(MemSchedGpaRange, elem->in_num);
-
-        for (unsigned i = 0; i < elem->in_num; i++) {
-            ranges[i] = (MemSchedGpaRange) {
-                .gpa = elem->in_addr[i],
-                .length_bytes = elem->in_sg[i].iov_len,
-            };
-        }
-        WITH_RCU_READ_LOCK_GUARD() {
-            virtqueue_fill(vq, elem, 0, 0);
-        }
-        if (elem->in_num && !s->poison_val) {
-            balloon_ex_mem_report(s->mem, ranges, elem->in_num);
-        }
-        WITH_RCU_READ_LOCK_GUARD() {
-            virtqueue_flush(vq, 1);
-        }
-        virtio_notify(vdev, vq);
-        g_free(elem);
+    if (!vdev->vm_running) {
+        return;
     }
+    for (int left = TURN_REPORTS; left; left--) {
+        VirtQueueElement *elem = virtqueue_pop(vq, sizeof(*elem));
+
+        if (!elem) {
+            return;
+        }
+        work_report(s, elem);
+        push(vdev, vq, elem);
+    }
+    qemu_bh_schedule(s->again_bh);
 }
 
-static void take_stats(VirtIOBalloonEx *s, const VirtQueueElement *elem)
-{
-    /* The specification's numbering on the left. */
-    static const uint8_t order[] = {
-        [VIRTIO_BALLOON_S_SWAP_IN] = MEMSCHED_STAT_SWAP_IN,
-        [VIRTIO_BALLOON_S_SWAP_OUT] = MEMSCHED_STAT_SWAP_OUT,
-        [VIRTIO_BALLOON_S_MAJFLT] = MEMSCHED_STAT_MAJOR_FAULTS,
-        [VIRTIO_BALLOON_S_MINFLT] = MEMSCHED_STAT_MINOR_FAULTS,
-        [VIRTIO_BALLOON_S_MEMFREE] = MEMSCHED_STAT_FREE,
-        [VIRTIO_BALLOON_S_MEMTOT] = MEMSCHED_STAT_TOTAL,
-        [VIRTIO_BALLOON_S_AVAIL] = MEMSCHED_STAT_AVAILABLE,
-        [VIRTIO_BALLOON_S_CACHES] = MEMSCHED_STAT_CACHES,
-        [VIRTIO_BALLOON_S_HTLB_PGALLOC] = MEMSCHED_STAT_HTLB_ALLOC,
-        [VIRTIO_BALLOON_S_HTLB_PGFAIL] = MEMSCHED_STAT_HTLB_FAIL,
-        [VIRTIO_BALLOON_S_OOM_KILL] = MEMSCHED_STAT_OOM_KILL,
-        [VIRTIO_BALLOON_S_ALLOC_STALL] = MEMSCHED_STAT_ALLOC_STALL,
-        [VIRTIO_BALLOON_S_ASYNC_SCAN] = MEMSCHED_STAT_SCAN_ASYNC,
-        [VIRTIO_BALLOON_S_DIRECT_SCAN] = MEMSCHED_STAT_SCAN_DIRECT,
-        [VIRTIO_BALLOON_S_ASYNC_RECLAIM] = MEMSCHED_STAT_RECLAIM_ASYNC,
-        [VIRTIO_BALLOON_S_DIRECT_RECLAIM] = MEMSCHED_STAT_RECLAIM_DIRECT,
-    };
-    VirtIODevice *vdev = VIRTIO_DEVICE(s);
-    uint64_t stats[MEMSCHED_STATS];
-    struct virtio_balloon_stat untrusted_stat;
-    size_t size = sizeof(untrusted_stat);
-
-    for (int i = 0; i < MEMSCHED_STATS; i++) {
-        stats[i] = MEMSCHED_STAT_UNKNOWN;
-    }
-    for (int i = 0; i < MAX_STATS; i++) {
-        uint16_t tag;
-
-        if (iov_to_buf(elem->out_sg, elem->out_num, i * size,
-                       &untrusted_stat, size) != size) {
-            break;
-        }
-        tag = virtio_tswap16(vdev, untrusted_stat.tag);
-        if (tag < ARRAY_SIZE(order)) {
-            stats[order[tag]] = virtio_tswap64(vdev, untrusted_stat.val);
-        }
-    }
-    balloon_ex_mem_stats(s->mem, stats);
-}
-
-static void return_stats_buffer(VirtIOBalloonEx *s)
-{
-    if (s->stats_elem) {
-        virtqueue_push(s->stats_vq, s->stats_elem, 0);
-        virtio_notify(VIRTIO_DEVICE(s), s->stats_vq);
-        g_clear_pointer(&s->stats_elem, g_free);
-    }
-}
-
-/* The driver has one buffer; whoever sends another gets the first one back. */
-static void handle_stats(VirtIODevice *vdev, VirtQueue *vq)
-{
-    VirtIOBalloonEx *s = VIRTIO_BALLOON_EX(vdev);
-    VirtQueueElement *elem = virtqueue_pop(vq, sizeof(*elem));
-
-    if (elem) {
-        return_stats_buffer(s);
-        take_stats(s, elem);
-        s->stats_elem = elem;
-    }
-}
-
-static void stats_tick(void *opaque)
+/* The next turn of what one turn could not do. */
+static void again(void *opaque)
 {
     VirtIOBalloonEx *s = opaque;
+    VirtIODevice *vdev = VIRTIO_DEVICE(s);
 
-    if (VIRTIO_DEVICE(s)->vm_running) {
-        return_stats_buffer(s);
+    if (!vdev->vm_running || !(vdev->status & VIRTIO_CONFIG_S_DRIVER_OK)) {
+        return;
     }
-    timer_mod(s->stats_timer, qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL) +
-              s->stats_interval_ms);
+    /* Deflate first: a guest without memory may wait for it. */
+    work_pages(s, &s->deflate);
+    work_pages(s, &s->inflate);
+    if (s->reporting_vq) {
+        handle_reports(vdev, s->reporting_vq);
+    }
+    if (s->stats.is_old) {
+        balloon_ex_stats_handle(vdev, s->stats.vq);
+    }
 }
 
 /* What the scheduler asks, carried out in the main loop. */
@@ -259,6 +258,7 @@ static void set_target(VirtIOBalloonEx *s, uint32_t pages)
 {
     if (s->target_pages != pages) {
         s->target_pages = pages;
+        trace_balloon_ex_target(pages);
         virtio_notify_config(VIRTIO_DEVICE(s));
     }
 }
@@ -270,8 +270,8 @@ static void asked(void *opaque)
     if (qatomic_xchg(&s->asked_target, false)) {
         set_target(s, qatomic_read(&s->asked_pages));
     }
-    if (qatomic_xchg(&s->asked_stats, false) && VIRTIO_DEVICE(s)->vm_running) {
-        return_stats_buffer(s);
+    if (qatomic_xchg(&s->asked_stats, false)) {
+        balloon_ex_stats_ask(s);
     }
 }
 
@@ -345,6 +345,7 @@ static void set_config(VirtIODevice *vdev, const uint8_t *config_data)
     if (s->actual_pages == before) {
         return;
     }
+    trace_balloon_ex_actual(s->actual_pages);
     balloon_ex_mem_actual(s->mem, pages_to_bytes(s->actual_pages));
     /* Nobody asked for less than the target: the guest ran out of memory. */
     if (s->actual_pages < before && s->actual_pages < s->target_pages &&
@@ -369,12 +370,13 @@ static void set_status(VirtIODevice *vdev, uint8_t status)
 {
     VirtIOBalloonEx *s = VIRTIO_BALLOON_EX(vdev);
 
-    balloon_ex_mem_run(s->mem, vdev->vm_running);
-    /* A buffer that was with us when a snapshot was taken is asked again. */
-    if (!s->stats_elem && vdev->vm_running &&
-        (status & VIRTIO_CONFIG_S_DRIVER_OK) &&
-        virtqueue_rewind(s->stats_vq, 1)) {
-        handle_stats(vdev, s->stats_vq);
+    if (!vdev->vm_running) {
+        put_back(&s->inflate);
+        put_back(&s->deflate);
+        balloon_ex_stats_put_back(s);
+    } else if (status & VIRTIO_CONFIG_S_DRIVER_OK) {
+        /* What was put back; the driver does not kick a second time. */
+        qemu_bh_schedule(s->again_bh);
     }
 }
 
@@ -382,10 +384,10 @@ static void device_reset(VirtIODevice *vdev)
 {
     VirtIOBalloonEx *s = VIRTIO_BALLOON_EX(vdev);
 
-    if (s->stats_elem) {
-        virtqueue_unpop(s->stats_vq, s->stats_elem, 0);
-        g_clear_pointer(&s->stats_elem, g_free);
-    }
+    qemu_bh_cancel(s->again_bh);
+    drop(&s->inflate);
+    drop(&s->deflate);
+    balloon_ex_stats_drop(s);
     s->poison_val = 0;
     s->actual_pages = 0;
     balloon_ex_mem_reset(s->mem);
@@ -401,10 +403,6 @@ static void realize(DeviceState *dev, Error **errp)
     VirtIODevice *vdev = VIRTIO_DEVICE(dev);
     VirtIOBalloonEx *s = VIRTIO_BALLOON_EX(dev);
 
-    if (!s->stats_interval_ms) {
-        error_setg(errp, "stats-interval must be 1 or more milliseconds");
-        return;
-    }
     if (qemu_add_balloon_handler(balloon_to_target, balloon_stat, s) < 0) {
         error_setg(errp, "a machine has one balloon: remove the other one");
         return;
@@ -417,16 +415,16 @@ static void realize(DeviceState *dev, Error **errp)
         return;
     }
     virtio_init(vdev, VIRTIO_ID_BALLOON, sizeof(struct virtio_balloon_config));
-    s->inflate_vq = virtio_add_queue(vdev, QUEUE_SIZE, handle_pages);
-    s->deflate_vq = virtio_add_queue(vdev, QUEUE_SIZE, handle_pages);
-    s->stats_vq = virtio_add_queue(vdev, QUEUE_SIZE, handle_stats);
+    s->inflate.vq = virtio_add_queue(vdev, QUEUE_SIZE, handle_pages);
+    s->deflate.vq = virtio_add_queue(vdev, QUEUE_SIZE, handle_pages);
+    s->stats.vq = virtio_add_queue(vdev, QUEUE_SIZE, balloon_ex_stats_handle);
     if (virtio_has_feature(s->host_features, VIRTIO_BALLOON_F_REPORTING)) {
         s->reporting_vq = virtio_add_queue(vdev, REPORTING_QUEUE_SIZE,
                                            handle_reports);
     }
-    s->stats_timer = timer_new_ms(QEMU_CLOCK_VIRTUAL, stats_tick, s);
-    timer_mod(s->stats_timer, qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL) +
-              s->stats_interval_ms);
+    s->scratch = g_new0(BalloonExScratch, 1);
+    s->again_bh = qemu_bh_new_guarded(again, s, &dev->mem_reentrancy_guard);
+    balloon_ex_stats_start(s);
 }
 
 static void unrealize(DeviceState *dev)
@@ -434,14 +432,17 @@ static void unrealize(DeviceState *dev)
     VirtIODevice *vdev = VIRTIO_DEVICE(dev);
     VirtIOBalloonEx *s = VIRTIO_BALLOON_EX(dev);
 
-    timer_free(s->stats_timer);
+    balloon_ex_stats_end(s);
+    drop(&s->inflate);
+    drop(&s->deflate);
     qemu_remove_balloon_handler(s);
     balloon_ex_mem_free(s->mem);
     qemu_bh_delete(s->asked_bh);
-    g_clear_pointer(&s->stats_elem, g_free);
-    virtio_delete_queue(s->inflate_vq);
-    virtio_delete_queue(s->deflate_vq);
-    virtio_delete_queue(s->stats_vq);
+    qemu_bh_delete(s->again_bh);
+    g_free(s->scratch);
+    virtio_delete_queue(s->inflate.vq);
+    virtio_delete_queue(s->deflate.vq);
+    virtio_delete_queue(s->stats.vq);
     if (s->reporting_vq) {
         virtio_delete_queue(s->reporting_vq);
     }
@@ -454,6 +455,8 @@ static int post_load(void *opaque, int version_id)
 
     balloon_ex_mem_actual(s->mem, pages_to_bytes(s->actual_pages));
     balloon_ex_mem_manual(s->mem, pages_to_bytes(s->target_pages));
+    /* What the statistics queue holds was told to another process. */
+    s->stats.is_old = true;
     return 0;
 }
 
@@ -467,6 +470,10 @@ static const VMStateDescription vmstate_device = {
         VMSTATE_UINT32(actual_pages, VirtIOBalloonEx),
         VMSTATE_UINT32(poison_val, VirtIOBalloonEx),
         VMSTATE_END_OF_LIST()
+    },
+    .subsections = (const VMStateDescription * const []) {
+        &balloon_ex_vmstate_pages,
+        NULL
     }
 };
 
@@ -488,8 +495,8 @@ static const Property properties[] = {
     DEFINE_PROP_BIT64("page-poison", VirtIOBalloonEx, host_features,
                       VIRTIO_BALLOON_F_PAGE_POISON, true),
     DEFINE_PROP_BIT64("free-page-reporting", VirtIOBalloonEx, host_features,
-                      VIRTIO_BALLOON_F_REPORTING, false),
-    DEFINE_PROP_UINT32("stats-interval", VirtIOBalloonEx, stats_interval_ms,
+                      VIRTIO_BALLOON_F_REPORTING, true),
+    DEFINE_PROP_UINT32("stats-interval", VirtIOBalloonEx, stats.interval_ms,
                        1000),
 };
 
@@ -502,6 +509,7 @@ static void class_init(ObjectClass *klass, void *data)
     dc->desc = "balloon whose pages move to other guests";
     dc->vmsd = &vmstate_virtio;
     set_bit(DEVICE_CATEGORY_MISC, dc->categories);
+    balloon_ex_stats_class_init(klass);
     vdc->realize = realize;
     vdc->unrealize = unrealize;
     vdc->reset = device_reset;

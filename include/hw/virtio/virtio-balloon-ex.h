@@ -18,19 +18,36 @@
 OBJECT_DECLARE_SIMPLE_TYPE(VirtIOBalloonEx, VIRTIO_BALLOON_EX)
 
 typedef struct BalloonExMem BalloonExMem;
+typedef struct BalloonExScratch BalloonExScratch;
+
+/* A queue of page numbers, and how far its element has been worked off. */
+typedef struct BalloonExPages {
+    VirtQueue *vq;
+    VirtQueueElement *elem;     /* NULL between requests */
+    uint64_t done_bytes;
+} BalloonExPages;
+
+/* The statistics queue, and what came out of it last. */
+typedef struct BalloonExStats {
+    VirtQueue *vq;
+    VirtQueueElement *elem;     /* ours until fresh figures are wanted */
+    bool is_old;                /* what the next buffer holds is no news */
+    QEMUTimer *timer;
+    uint32_t interval_ms;       /* property */
+    int64_t updated_s;          /* wall clock; 0: never */
+    uint64_t last[MEMSCHED_STATS];
+} BalloonExStats;
 
 /* All fields under the BQL, unless they say otherwise. */
 struct VirtIOBalloonEx {
     VirtIODevice parent_obj;
 
-    VirtQueue *inflate_vq;
-    VirtQueue *deflate_vq;
-    VirtQueue *stats_vq;
+    BalloonExPages inflate;
+    BalloonExPages deflate;
+    BalloonExStats stats;
     VirtQueue *reporting_vq;    /* NULL where reporting is not offered */
-
-    /* The driver's statistics buffer, ours until fresh ones are wanted. */
-    VirtQueueElement *stats_elem;
-    QEMUTimer *stats_timer;
+    BalloonExScratch *scratch;
+    QEMUBH *again_bh;           /* work that was left for the next turn */
 
     uint32_t target_pages;      /* what the balloon should hold */
     uint32_t actual_pages;      /* what the driver says that it holds */
@@ -43,9 +60,7 @@ struct VirtIOBalloonEx {
     QEMUBH *asked_bh;
 
     BalloonExMem *mem;
-
     uint64_t host_features;     /* properties */
-    uint32_t stats_interval_ms;
 };
 
 #endif
