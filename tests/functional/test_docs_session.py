@@ -180,6 +180,7 @@ class Manual(Document, unittest.TestCase):
         for line in re.findall(r'^ +\(qemu\) (.*)$', MANUAL.read_text('utf-8'),
                                re.M):
             self.assertNotIn('Error', session.qmp.hmp(line), line)
+        session.qmp.close()     # a monitor serves one client at a time
         watch, plot = the_block(manual_blocks(), 'sh',
                                 'memsched-watch').splitlines()[:2]
         done = session.run(f'{watch} --for 2')
