@@ -24,13 +24,15 @@ sys.path.insert(0, str(TOP / 'scripts'))
 from qmp.client import Qmp, QmpClosed, QmpTimeout  # noqa: E402
 
 MIB = 1 << 20
+PAGE = 4096
+HUGE = 2 * MIB
 LAUNCHER = TOP / 'build/qemu-system-x86_64'
 PLAIN = TOP / 'build/qemu/qemu-system-x86_64'
 IMAGE = TOP / 'build/guest'
 
 # Two TCG guests on two busy cores: ten times what it takes on idle ones.
-BOOT_S = 60
-ANSWER_S = 30
+BOOT_S = 120
+ANSWER_S = 60
 
 # A guest that panics starts anew; one that is told to power off ends.
 APPEND = 'console=ttyS0 quiet panic=1 oops=panic random.trust_cpu=on'
@@ -102,6 +104,19 @@ class Control:
         while self._line(deadline) != '0 ok ready':
             pass
 
+    def wait_answer(self, limit=BOOT_S):
+        """Returns when control answers.  It may have started before anybody
+        listened: a line without a listener is lost."""
+        deadline = time.monotonic() + limit
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                self.ask('ping', min(max(left, 0.01), 1))
+                return
+            except GuestError:
+                if left <= 0:
+                    raise
+
     def ask(self, request, limit=ANSWER_S):
         number = str(next(self.numbers))
         self.socket.sendall(f'{number} {request}\n'.encode())
@@ -162,8 +177,16 @@ class Guest:
         self.control.connect()
 
     def wait_ready(self, limit=BOOT_S):
+        """After a reboot."""
+        self._wait(self.control.wait_ready, limit)
+
+    def wait_answer(self, limit=BOOT_S):
+        """After the start."""
+        self._wait(self.control.wait_answer, limit)
+
+    def _wait(self, wait, limit):
         try:
-            self.control.wait_ready(limit)
+            wait(limit)
         except GuestError as error:
             raise GuestError(f'{self.name} did not boot: {error}; its console '
                              f'ends with: {self.console_end()}') from None
@@ -306,8 +329,10 @@ class Process(Emulator):
         self.guests = {}
         self.pool = pool_mib * MIB
         qmp = self.folder / 'host.qmp'
+        self.watch_path = self.folder / 'watch.qmp'
         argv = [LAUNCHER, *instance0, '-nodefaults', '-display', 'none',
                 '-qmp', f'unix:{qmp},server=on,wait=off',
+                '-qmp', f'unix:{self.watch_path},server=on,wait=off',
                 '-object', f'memsched,id=sched,pool={pool_mib}M,{scheduler}',
                 *extra]
         self.process = self.spawn(argv, self.LOG)
@@ -348,15 +373,15 @@ class Process(Emulator):
     def wait_up(self, guest):
         """Connected, and its first process answers."""
         def loaded():
-            info = self.info(guest.name)
-            if info['state'] in ('failed', 'stopped'):
+            info = self.known(guest.name)
+            if info and info['state'] in ('failed', 'stopped'):
                 raise GuestError(f'{guest.name} is {info["state"]}: '
                                  f'{info.get("message", "")}')
             return guest.qmp_path.exists()
         wait_for(f'{guest.name} is loaded', loaded)
         guest.connect()
         if guest.boot:
-            guest.wait_ready()
+            guest.wait_answer()
 
     def remove(self, guest, limit=ANSWER_S):
         self.qmp.command('object-del', id=guest.name)
@@ -365,11 +390,18 @@ class Process(Emulator):
 
     # What the scheduler says
 
-    def info(self, name):
+    def known(self, name):
+        """What is known of a guest, None if nothing."""
         for guest in self.qmp.command('query-memsched-guests'):
             if guest['id'] == name:
                 return guest
-        raise GuestError(f'no guest {name}')
+        return None
+
+    def info(self, name):
+        info = self.known(name)
+        if not info:
+            raise GuestError(f'no guest {name}')
+        return info
 
     def memory(self, name):
         return self.info(name)['memory']
@@ -421,21 +453,46 @@ class Process(Emulator):
         return self.wait_end(self.reallocate(giver, taker, mib, **options),
                              limit)
 
-    def frames(self, guest, step=4096, batch=200):
-        """{host frame: guest physical address} of all present pages; a huge
-        page is told by its first 4 KiB."""
+    def frames(self, guest):
+        """{host frame: guest physical address} of every present page."""
         found = {}
-        gpa = 0
-        while gpa < guest.memory:
-            # A whole batch under way at a time: the socket holds it.
-            chunk = range(gpa, min(gpa + batch * step, guest.memory), step)
-            for address in chunk:
-                answer = self.qmp.command('memsched-translate',
-                                          id=guest.name, gpa=address)
-                if answer.get('pfn'):
-                    found[answer['pfn']] = address
-            gpa = chunk[-1] + step
+        # The first page of each 2 MiB tells whether the host page is that
+        # large; then the others follow it.
+        starts = range(0, guest.memory, HUGE)
+        for start, first in zip(starts, self._translate(guest, starts)):
+            pages = range(start, start + HUGE, PAGE)
+            if first.get('huge') and 'pfn' in first:
+                found.update(zip(range(first['pfn'], first['pfn'] + 512),
+                                 pages))
+                continue
+            # Mostly absent as a whole: a look at each 16th page tells.
+            if any('pfn' in answer for answer in
+                   self._translate(guest, pages[::16])):
+                found.update(
+                    (answer['pfn'], gpa) for gpa, answer in
+                    zip(pages, self._translate(guest, pages))
+                    if 'pfn' in answer)
         return found
+
+    def _translate(self, guest, addresses):
+        """Many under way at a time: what the sockets hold without waiting."""
+        answers = []
+        for at in range(0, len(addresses), 64):
+            batch = addresses[at:at + 64]
+            for gpa in batch:
+                self.qmp.send({'execute': 'memsched-translate', 'arguments': {
+                    'id': guest.name, 'gpa': gpa}})
+            answers += [self._answer() for _ in batch]
+        return answers
+
+    def _answer(self):
+        while True:
+            answer = self.qmp.receive()
+            if 'event' in answer:
+                self.qmp.events.append(answer)
+            else:
+                # An address without RAM, below 1 MiB, is an error.
+                return answer.get('return', {})
 
     def alive(self):
         if self.process.poll() is not None:
@@ -468,7 +525,7 @@ class StockProcess(Emulator):
                 raise GuestError(self.log('process.log'))
             guest.connect()
             if ready and guest.boot:
-                guest.wait_ready()
+                guest.wait_answer()
         except BaseException:
             self.close()
             raise
