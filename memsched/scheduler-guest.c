@@ -113,6 +113,7 @@ static void look(MsSched *sched, MemSchedClient *client, Look *l)
         .holes = pages.count[MEMSCHED_PAGE_HOLE] +
                  pages.count[MEMSCHED_PAGE_TRANSIT],
         .ram = atomic_load(&client->ram_pages), .min = client->account.min,
+        .hungry_ns = l->record->hungry_ns,
         .deflates = l->attached && !atomic_load(&client->unresponsive),
     };
     l->goal = ms_transfers_balloon(&l->sums, &l->guest);
@@ -257,6 +258,10 @@ bool ms_sched_guest_step(MsSched *sched, MemSchedClient *client,
     ms_unlock(&ms->ledger_lock);
     if (gone) {
         return false;
+    }
+    if (atomic_load(&client->waiting_since_ns) != 0 ||
+        atomic_load(&client->stalled)) {
+        l.record->hungry_ns = now_ns;
     }
     take_manual(client, l.record);
     look(sched, client, &l);

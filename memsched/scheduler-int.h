@@ -38,6 +38,7 @@ typedef struct MsSchedGuest {
     bool gone;
 
     /* the thread's own: */
+    uint64_t hungry_ns;         /* when a touch of it last waited; 0: never */
     uint64_t sent_pages;        /* last set_balloon() */
     bool urged;
     uint64_t window_ns;         /* responsiveness: start, and balloon then */

@@ -104,8 +104,13 @@ static void claim_locked(MsSched *sched, const MsTransferAction *a)
     uint64_t got = ms_ledger_claim(&ms->ledger, &to->account, a->pages);
 
     ms_transfers_claimed(a->transfer, got);
-    /* One with a balloon is to shrink that first: the thread sees to it. */
-    if (got > 0 && ms_sched_guest_locked(to)->base_pages == 0) {
+    /*
+     * One with a balloon is to shrink that first, one whose touches wait takes
+     * what it needs by them: the thread sees to what remains.
+     */
+    if (got > 0 && ms_sched_guest_locked(to)->base_pages == 0 &&
+        atomic_load(&to->waiting_since_ns) == 0 &&
+        !atomic_load(&to->stalled)) {
         ms_populate_claim(to, got);
     }
 }

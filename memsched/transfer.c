@@ -27,8 +27,13 @@
  * that it has not asked for.  It is lowered further where that makes too few
  * holes: a guest may have touched ballooned pages, which then give none.  What
  * is in the balloon + holes - what is outstanding does not change while it
- * deflates and pages are mapped, so the goal stands still meanwhile.  A guest that gives and takes at once gives first:
- * otherwise both wishes would cancel out and neither transfer would move.
+ * deflates and pages are mapped, so the goal stands still meanwhile.
+ *
+ * A guest that gives and takes at once gives first: otherwise both wishes would
+ * cancel out and neither transfer would move.
+ *
+ * An acceptor whose touches wait knows best which pages it wants: the claim is
+ * left to its faults, and holes are filled when none has waited for a while.
  *
  * Ends.  All mapped: completed.  Deadline, or one side gone: partial if
  * anything was mapped, else failed; then the donor's balloon shrinks by what
@@ -57,6 +62,10 @@
 #define URGE_LATE_NS (1000 * NS_PER_MS)
 /* A balloon that has made no room for so long is not waited for. */
 #define PREFETCH_IDLE_NS (1000 * NS_PER_MS)
+/* So long a guest whose touches waited is left to take pages by touch ... */
+#define HUNGRY_NS        (1000 * NS_PER_MS)
+/* ... but not so shortly before the deadline: 1 GiB takes 0.1 s. */
+#define PREFETCH_LATE_NS (500 * NS_PER_MS)
 
 typedef enum Cause {
     CAUSE_MAPPED, CAUSE_DEADLINE, CAUSE_GONE, CAUSE_RESET,
@@ -333,7 +342,9 @@ void ms_transfers_populated(MsTransfers *t, const void *to, uint64_t pages,
 void ms_transfers_sums(const MsTransfers *t, const void *client,
                        MsTransferSums *ret_sums)
 {
-    MsTransferSums s = { .deadline_ns = UINT64_MAX };
+    MsTransferSums s = {
+        .deadline_ns = UINT64_MAX, .take_deadline_ns = UINT64_MAX,
+    };
 
     for (unsigned i = 0; t->running > 0 && i < MS_TRANSFERS_KEPT; i++) {
         const MsTransfer *x = &t->kept[i];
@@ -356,6 +367,7 @@ void ms_transfers_sums(const MsTransfers *t, const void *client,
         }
         if (x->to == client) {
             s.taking++;
+            s.take_deadline_ns = MIN(s.take_deadline_ns, x->deadline_ns);
             s.mapped_ns = MAX(s.mapped_ns, x->mapped_ns);
             s.take_left += x->requested - mapped_of(x);
             s.take_claimed += x->claimed;
@@ -387,8 +399,12 @@ uint64_t ms_transfers_prefetch(const MsTransferSums *sums,
                                const MsTransferGuest *guest, uint64_t claim,
                                uint64_t now_ns)
 {
+    bool late = now_ns + PREFETCH_LATE_NS >= sums->take_deadline_ns;
     uint64_t expected = 0;
 
+    if (guest->hungry_ns && now_ns < guest->hungry_ns + HUNGRY_NS && !late) {
+        return 0;
+    }
     if (guest->deflates && now_ns < sums->mapped_ns + PREFETCH_IDLE_NS) {
         /* While it gives it does not shrink, but it will. */
         expected = less(guest->ballooned,

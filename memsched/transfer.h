@@ -117,6 +117,7 @@ typedef struct MsTransferSums {
     uint64_t captured_ns;       /* last capture of what it gives */
     uint64_t mapped_ns;         /* last progress of what it takes */
     uint64_t deadline_ns;       /* earliest of what it gives */
+    uint64_t take_deadline_ns;  /* earliest of what it takes */
 } MsTransferSums;
 
 void ms_transfers_sums(const MsTransfers *t, const void *client,
@@ -129,6 +130,7 @@ typedef struct MsTransferGuest {
     uint64_t given;             /* in G: not captured yet */
     uint64_t holes;             /* in H, and in C, which may become H */
     uint64_t ram, min;
+    uint64_t hungry_ns;         /* when a touch of it last waited; 0: never */
     bool deflates;              /* has a driver that answers */
 } MsTransferGuest;
 

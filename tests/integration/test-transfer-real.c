@@ -591,6 +591,39 @@ static void test_a_refused_guest_is_paused_and_goes_on(void)
     guest_stop(ms);
 }
 
+/*
+ * What is mapped ahead is a guess.  A guest that waits for memory at the end of
+ * its RAM must get it there, not at the start.
+ */
+static void test_a_hungry_acceptor_gets_the_pages_that_it_touches(void)
+{
+    MemSched *ms = guest_start(64 * MIB);
+    Guest *a = guest_new(ms, "a", 64 * MIB, 0);
+    Guest *b = guest_new(ms, "b", 128 * MIB, 0);
+    Toucher toucher = { b, PAGES(104), PAGES(24) };
+    Balloon *driver;
+    GThread *thread;
+    Heard heard;
+
+    listen_to(ms, &heard);
+    guest_fill(a, 0, PAGES(48), 1);
+    driver = balloon_new(a, 0, PAGES(32), true);
+    thread = g_thread_new("toucher", touch, &toucher);
+    wait_heard(&heard, &heard.stalled, 1);
+    transfer(ms, "a", "b", 24 * MIB, 0);
+    wait_heard(&heard, &heard.ends, 1);
+    assert_completed(&heard.last);
+    g_thread_join(thread);
+    guest_assert(b, PAGES(104), PAGES(24), 3);
+    guest_assert(a, PAGES(32), PAGES(16), 1);
+    assert_no_claims(ms);
+    balloon_free(driver);
+    listen_no_more(ms, &heard);
+    guest_free(a);
+    guest_free(b);
+    guest_stop(ms);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -619,6 +652,8 @@ int main(int argc, char **argv)
                         test_what_cannot_be_is_refused_with_a_sentence);
         g_test_add_func("/a-refused-guest-is-paused-and-goes-on",
                         test_a_refused_guest_is_paused_and_goes_on);
+        g_test_add_func("/a-hungry-acceptor-gets-the-pages-that-it-touches",
+                        test_a_hungry_acceptor_gets_the_pages_that_it_touches);
     }
     return g_test_run();
 }

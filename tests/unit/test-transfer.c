@@ -271,7 +271,9 @@ static void test_balloon_shrinks_further_where_holes_lack(void)
 
 static void test_prefetch_waits_for_a_balloon_that_shrinks(void)
 {
-    MsTransferSums sums = { .take_claimed = 100, .outstanding = 100 };
+    MsTransferSums sums = {
+        .take_claimed = 100, .outstanding = 100, .take_deadline_ns = UINT64_MAX,
+    };
     MsTransferGuest guest = { .base = 60, .ballooned = 60, .deflates = true };
 
     g_assert_cmpuint(ms_transfers_prefetch(&sums, &guest, 100, MS), ==, 40);
@@ -281,6 +283,16 @@ static void test_prefetch_waits_for_a_balloon_that_shrinks(void)
     g_assert_cmpuint(ms_transfers_prefetch(&sums, &guest, 100, 2000 * MS), ==,
                      100);
     guest.deflates = false;
+    /* Its touches come first, until shortly before the deadline. */
+    guest.hungry_ns = 3000 * MS;
+    g_assert_cmpuint(ms_transfers_prefetch(&sums, &guest, 100, 3500 * MS), ==,
+                     0);
+    g_assert_cmpuint(ms_transfers_prefetch(&sums, &guest, 100, 4000 * MS), ==,
+                     100);
+    sums.take_deadline_ns = 3900 * MS;
+    g_assert_cmpuint(ms_transfers_prefetch(&sums, &guest, 100, 3500 * MS), ==,
+                     100);
+    guest.hungry_ns = 0;
     g_assert_cmpuint(ms_transfers_prefetch(&sums, &guest, 100, MS), ==, 100);
     g_assert_cmpuint(ms_transfers_prefetch(&sums, &guest, 5, MS), ==, 5);
 }
