@@ -143,10 +143,16 @@ class Control:
 
 
 class Guest:
-    """One guest: its monitor, its serial line, its programs."""
+    """
+    One guest: its monitor, its serial line, its programs.
+
+    It does not report free pages unless its @balloon says so: what a test
+    makes it hold and not need would leave by itself.
+    """
 
     def __init__(self, name, folder, memory_mib=512, smp=1,
-                 balloon='balloon-ex', extra=(), boot=True):
+                 balloon='balloon-ex,free-page-reporting=off', extra=(),
+                 boot=True):
         self.name = name
         self.folder = Path(folder)
         self.memory = memory_mib * MIB
