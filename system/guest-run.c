@@ -124,6 +124,7 @@ static void *guest_thread(void *opaque)
     for (guint i = 0; i < count; i++) {
         argv[i + 1] = guest->args[i];
     }
+    guest->entry = entry;
     entry(&guest->context, count + 1, argv);
     g_free(argv[0]);
     g_free(argv);

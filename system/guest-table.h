@@ -9,7 +9,7 @@
 
 #include <pthread.h>
 #include <stdbool.h>
-#include "system/launcher-ops.h"
+#include "system/instance-entry.h"
 
 /* Highest signal number whose handler is kept for each instance. */
 #define GUEST_SIGNALS 65
@@ -26,6 +26,7 @@ struct LauncherGuest {
 
     /* Written by the guest's own thread before its copy is entered. */
     LauncherContext context;
+    QemuInstanceMain *entry;    /* of its copy, or NULL */
 
     /* signals.c: what the copy has asked for, by number of the signal. */
     _Atomic(GuestHandler *) handlers[GUEST_SIGNALS];

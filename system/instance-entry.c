@@ -8,8 +8,8 @@
  *
  * Instance 0 returns the status that upstream would give to exit().  A guest
  * does not return: wherever and however it ends, it ends in instance_exit();
- * give_back(), which the launcher then calls on a thread of its own, stops
- * what still runs and returns what the copy has of the process.
+ * hook_stop() and hook_give_back(), which the launcher then calls on a thread
+ * of its own, stop what still runs and return what the copy has of the process.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -66,7 +66,7 @@ static void stop_vcpus(void)
     }
 }
 
-static int hook_give_back(void)
+static int hook_stop(void)
 {
     int left;
 
@@ -79,17 +79,21 @@ static int hook_give_back(void)
             break;
         }
     }
-    if (!left) {
-        instance_threads_join();
-        memsched_ram_release();
-        instance_resources_release();
-    }
     return left;
+}
+
+static void hook_give_back(void)
+{
+    instance_threads_join();
+    memsched_ram_release();
+    instance_resources_release();
+    instance_heap_release();
 }
 
 static const InstanceHooks hooks = {
     .power_down = hook_power_down,
     .quit = hook_quit,
+    .stop = hook_stop,
     .give_back = hook_give_back,
 };
 

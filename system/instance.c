@@ -179,6 +179,59 @@ static int detach_copy(const struct link_map *map, int file, int memfd)
     return ret;
 }
 
+static void discard(uintptr_t start, uintptr_t end)
+{
+    start = (start + PAGE - 1) & ~(PAGE - 1);
+    end &= ~(PAGE - 1);
+    if (start < end) {
+        madvise((void *)start, end - start, MADV_DONTNEED);
+    }
+}
+
+/*
+ * Between the tables of constructors and the table for the loader lies
+ * .data.rel.ro: constants with addresses in them, 12 MiB that only code of
+ * the copy reads.  The loader and the destructors look at what is around it,
+ * and at the first words of .data and .bss, whose first pages stay.
+ */
+void instance_discard(QemuInstanceMain *entry)
+{
+    struct link_map *map;
+    const ElfW(Ehdr) *header;
+    const ElfW(Phdr) *segments;
+    uintptr_t tables = 0, relro_end = 0, data_end = 0, end = 0;
+    Dl_info info;
+
+    if (!dladdr1((void *)entry, &info, (void **)&map, RTLD_DL_LINKMAP)) {
+        return;
+    }
+    for (const ElfW(Dyn) *dyn = map->l_ld; dyn->d_tag; dyn++) {
+        if (dyn->d_tag == DT_FINI_ARRAY) {
+            tables += map->l_addr + dyn->d_un.d_ptr;
+        } else if (dyn->d_tag == DT_FINI_ARRAYSZ) {
+            tables += dyn->d_un.d_val;
+        }
+    }
+    header = (const void *)map->l_addr;
+    segments = (const void *)(map->l_addr + header->e_phoff);
+    for (int i = 0; i < header->e_phnum; i++) {
+        const ElfW(Phdr) *segment = &segments[i];
+        uintptr_t start = map->l_addr + segment->p_vaddr;
+
+        if (segment->p_type == PT_GNU_RELRO) {
+            relro_end = start + segment->p_memsz;
+        } else if (segment->p_type == PT_LOAD && segment->p_flags & PF_W) {
+            data_end = start + segment->p_filesz;
+            end = start + segment->p_memsz;
+        }
+    }
+    if (tables && relro_end) {
+        discard(tables, (uintptr_t)map->l_ld);
+        discard(relro_end + PAGE, data_end);
+        discard(data_end + PAGE, end);
+    }
+}
+
 static char *copy_name(int memfd, unsigned number)
 {
     GString *name = g_string_new("/proc/self/fd");

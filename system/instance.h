@@ -16,6 +16,12 @@
 int instance_load(const char *path, const char *id,
                   QemuInstanceMain **ret_entry, MemSchedMessage *ret_message);
 
+/*
+ * No code of the copy runs any more, but destructors at the end of the
+ * process: give back the constants that were its own.
+ */
+void instance_discard(QemuInstanceMain *entry);
+
 /* Load @path itself: instance 0. */
 int instance_load_first(const char *path, QemuInstanceMain **ret_entry,
                         MemSchedMessage *ret_message);

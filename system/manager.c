@@ -3,7 +3,7 @@
  *
  * A guest's copy cannot end itself whole: the thread that ends it is one of
  * its own.  So that thread says that it has ended, and this one does the rest:
- * the copy's give_back(), its client of the scheduler, its entry in the table.
+ * the copy's stop() and give_back(), its client of the scheduler, its entry in the table.
  *
  * It also does what SIGINT, SIGTERM and SIGHUP ask for, since a signal handler
  * may do next to nothing.  The first: every guest's power button is pressed,
@@ -29,6 +29,7 @@
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
+#include "instance.h"
 #include "manager.h"
 #include "signals.h"
 
@@ -92,7 +93,8 @@ static void take_signal(int signo)
 /* Everything of the guest, in its own order: threads, RAM, then the rest. */
 static void give_back(LauncherGuest *guest)
 {
-    int left = guest->hooks ? guest->hooks->give_back() : 0;
+    const InstanceHooks *hooks = guest->hooks;
+    int left = hooks ? hooks->stop() : 0;
 
     if (left) {
         char text[160];
@@ -105,10 +107,16 @@ static void give_back(LauncherGuest *guest)
         pthread_detach(guest->thread);
     } else {
         pthread_join(guest->thread, NULL);
+        if (hooks) {
+            hooks->give_back();
+        }
         memsched_client_free(guest->context.client);
         guest->context.client = NULL;
     }
     guest_table_set_hooks(guest, NULL);
+    if (!left && guest->entry) {
+        instance_discard(guest->entry);
+    }
     guest_table_given_back(guest);
 }
 

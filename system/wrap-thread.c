@@ -13,9 +13,10 @@
  * both are released on the way out.  Any other lock may stay held: who wants
  * it is woken every RETRY_NS and ends.
  *
- * Threads are counted from their creation until they leave their own code.
- * Those that were created joinable and that nobody has joined are joined at
- * the end; detached ones are waited for by the count.
+ * Threads are counted from their creation until they leave their own code;
+ * libc then still calls destructors of the copy.  So every thread is joined
+ * before the copy's memory goes, those that QEMU wants detached too: they are
+ * created joinable, and joined when the next one is created, or at the end.
  *
  * In instance 0 all of this passes through.
  *
@@ -38,7 +39,8 @@ typedef struct Thread {
     pthread_t thread;
     void *(*start)(void *);
     void *argument;
-    bool detached;
+    bool launchers;             /* the launcher joins it */
+    bool detached;              /* nobody in the copy joins it */
     bool finished;              /* but not joined */
     struct Thread *next;
 } Thread;
@@ -109,8 +111,7 @@ void instance_thread_enter(void)
 {
     self = g_new0(Thread, 1);
     self->thread = pthread_self();
-    /* The launcher joins it. */
-    self->detached = true;
+    self->launchers = true;
     add(self);
     unblock_signals();
 }
@@ -123,7 +124,7 @@ void instance_thread_leave(void *unused)
         bql_unlock();
     }
     lock_threads();
-    if (thread->detached) {
+    if (thread->launchers) {
         remove_locked(thread);
     } else {
         thread->finished = true;
@@ -152,10 +153,30 @@ static void *thread_start(void *opaque)
     return value;
 }
 
+/*
+ * Join the detached threads that have finished.  Called with threads.lock;
+ * they have nothing left to do that takes it.
+ */
+static void reap_locked(void)
+{
+    Thread *thread = threads.first;
+
+    while (thread) {
+        Thread *next = thread->next;
+
+        if (thread->finished && thread->detached) {
+            __real_pthread_join(thread->thread, NULL);
+            remove_locked(thread);
+        }
+        thread = next;
+    }
+}
+
 WRAP(int, pthread_create, (pthread_t *ret_thread, const pthread_attr_t *attr,
                            void *(*start)(void *), void *argument))
 {
     Thread *thread;
+    pthread_attr_t joinable;
     int detach_state = PTHREAD_CREATE_JOINABLE;
     int ret;
 
@@ -165,12 +186,16 @@ WRAP(int, pthread_create, (pthread_t *ret_thread, const pthread_attr_t *attr,
     }
     if (attr) {
         pthread_attr_getdetachstate(attr, &detach_state);
+        joinable = *attr;
+        pthread_attr_setdetachstate(&joinable, PTHREAD_CREATE_JOINABLE);
+        attr = &joinable;
     }
     thread = g_new0(Thread, 1);
     thread->start = start;
     thread->argument = argument;
     thread->detached = detach_state == PTHREAD_CREATE_DETACHED;
     lock_threads();
+    reap_locked();
     ret = __real_pthread_create(&thread->thread, attr, thread_start, thread);
     if (!ret) {
         *ret_thread = thread->thread;
@@ -219,12 +244,13 @@ WRAP(int, pthread_detach, (pthread_t thread))
 
         lock_threads();
         found = find_locked(thread);
-        if (found && found->finished) {
-            remove_locked(found);
-        } else if (found) {
+        if (found) {
             found->detached = true;
         }
         unlock_threads();
+        if (found) {
+            return 0;
+        }
     }
     return __real_pthread_detach(thread);
 }

@@ -68,12 +68,16 @@ typedef struct InstanceHooks {
     /* End in order, as upstream does on SIGTERM. */
     void (*quit)(int signal_number);
     /*
-     * The copy has ended in one of its threads: stop all others and give
-     * back what it has of the process.  Called once, on the launcher's own
-     * thread.  0, or the number of threads that would not stop: then their
-     * memory is kept from everybody else.
+     * The copy has ended in one of its threads: stop all others.  Called
+     * once, on the launcher's own thread.  0, or the number of threads that
+     * would not stop: then their memory is kept from everybody else.
      */
-    int (*give_back)(void);
+    int (*stop)(void);
+    /*
+     * Give back what the copy has of the process.  Called once, after
+     * stop() has returned 0 and its main-loop thread has been joined.
+     */
+    void (*give_back)(void);
 } InstanceHooks;
 
 typedef struct LauncherOps {
@@ -105,8 +109,8 @@ typedef struct LauncherOps {
     void (*set_message)(LauncherGuest *guest, const char *message);
 
     /*
-     * The copy has ended: no code of it but hooks->give_back() runs on
-     * purpose any more.  The calling thread ends right after.
+     * The copy has ended: no code of it but hooks->stop() and ->give_back()
+     * runs on purpose any more.  The calling thread ends right after.
      */
     void (*ended)(LauncherGuest *guest, int status, bool failed);
 

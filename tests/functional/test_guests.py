@@ -331,7 +331,7 @@ class Many(Guests):
         print(f'# after 10: {figures[9]}; after 100: {figures[99]}')
         for what in 'threads', 'fds':
             self.assertEqual(figures[9][what], figures[99][what], what)
-        grown = figures[99]['rss_kib'] - figures[9]['rss_kib']
+        grown = figures[99]['anon_kib'] - figures[9]['anon_kib']
         self.assertLess(grown, 8 << 10, 'KiB more after 90 starts and stops')
 
 
