@@ -80,8 +80,6 @@ void instance_exit(int status, bool failed)
     pthread_exit(NULL);
 }
 
-void G_NORETURN __real_exit(int status);
-void G_NORETURN __wrap_exit(int status);
 void G_NORETURN __wrap_exit(int status)
 {
     if (!in_guest()) {
@@ -90,8 +88,6 @@ void G_NORETURN __wrap_exit(int status)
     instance_exit(status, false);
 }
 
-void G_NORETURN __real__exit(int status);
-void G_NORETURN __wrap__exit(int status);
 void G_NORETURN __wrap__exit(int status)
 {
     if (!in_guest()) {
@@ -100,8 +96,6 @@ void G_NORETURN __wrap__exit(int status)
     instance_exit(status, true);
 }
 
-void G_NORETURN __real_abort(void);
-void G_NORETURN __wrap_abort(void);
 void G_NORETURN __wrap_abort(void)
 {
     if (!in_guest()) {
@@ -110,10 +104,6 @@ void G_NORETURN __wrap_abort(void)
     instance_exit(128 + SIGABRT, true);
 }
 
-void G_NORETURN __real___assert_fail(const char *text, const char *file,
-                                     unsigned line, const char *function);
-void G_NORETURN __wrap___assert_fail(const char *text, const char *file,
-                                     unsigned line, const char *function);
 void G_NORETURN __wrap___assert_fail(const char *text, const char *file,
                                      unsigned line, const char *function)
 {

@@ -48,10 +48,6 @@ typedef struct FreeBlock {
     struct FreeBlock *next;
 } FreeBlock;
 
-int __real_pthread_mutex_lock(pthread_mutex_t *mutex);
-void *__real_mmap64(void *start, size_t length, int prot, int flags, int fd,
-                    off64_t offset);
-int __real_munmap(void *start, size_t length);
 DECLARE_WRAP(void *, malloc, (size_t size));
 DECLARE_WRAP(void, free, (void *pointer));
 DECLARE_WRAP(void *, calloc, (size_t count, size_t size));

@@ -54,10 +54,6 @@ static void write_lines(void)
     }
 }
 
-int __real_error_vprintf(const char *format, va_list arguments);
-int __wrap_error_vprintf(const char *format, va_list arguments)
-    G_GNUC_PRINTF(1, 0);
-
 int __wrap_error_vprintf(const char *format, va_list arguments)
 {
     size_t before;

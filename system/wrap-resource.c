@@ -34,9 +34,7 @@ typedef struct Mapping {
     struct Mapping *next;
 } Mapping;
 
-int __real_pthread_mutex_lock(pthread_mutex_t *mutex);
 DECLARE_WRAP(int, close, (int fd));
-DECLARE_WRAP(int, munmap, (void *start, size_t length));
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static unsigned long *fds;
@@ -143,8 +141,8 @@ void instance_resources_release(void)
     fds_end = 0;
 }
 
-WRAP(void *, mmap64, (void *start, size_t length, int prot, int flags, int fd,
-                      off64_t offset))
+void *__wrap_mmap64(void *start, size_t length, int prot, int flags, int fd,
+                    off64_t offset)
 {
     void *host = __real_mmap64(start, length, prot, flags, fd, offset);
 

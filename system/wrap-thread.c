@@ -45,7 +45,6 @@ typedef struct Thread {
     struct Thread *next;
 } Thread;
 
-DECLARE_WRAP(int, pthread_mutex_lock, (pthread_mutex_t *mutex));
 DECLARE_WRAP(int, pthread_cond_timedwait, (pthread_cond_t *cond,
                                            pthread_mutex_t *mutex,
                                            const struct timespec *until));

@@ -19,6 +19,20 @@
     DECLARE_WRAP(type, name, arguments);    \
     type __wrap_##name arguments
 
+/* Functions that do not return, and those that several files want. */
+DECLARE_WRAP(void G_NORETURN, exit, (int status));
+DECLARE_WRAP(void G_NORETURN, _exit, (int status));
+DECLARE_WRAP(void G_NORETURN, abort, (void));
+DECLARE_WRAP(void G_NORETURN, __assert_fail, (const char *text,
+                                              const char *file, unsigned line,
+                                              const char *function));
+DECLARE_WRAP(int, pthread_mutex_lock, (pthread_mutex_t *mutex));
+DECLARE_WRAP(void *, mmap64, (void *start, size_t length, int prot, int flags,
+                              int fd, off64_t offset));
+DECLARE_WRAP(int, munmap, (void *start, size_t length));
+DECLARE_WRAP(int, error_vprintf, (const char *format, va_list arguments))
+    G_GNUC_PRINTF(1, 0);
+
 /* wrap-thread.c: every thread of this copy but the launcher's. */
 
 /* The calling thread belongs to the copy until instance_thread_leave(). */
