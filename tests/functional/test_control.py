@@ -90,8 +90,8 @@ class Reallocate(Live):
             answer = self.qmp.command('memsched-reallocate',
                                       **{'from': 'web'}, to='db',
                                       size=8 * MIB, source='kernel',
-                                      deadline=500)
-            self.assertLess(time.monotonic() - start, 0.5)
+                                      deadline=3000)
+            self.assertLess(time.monotonic() - start, 2)
             data = self.process.wait_end(answer['id'])
         finally:
             self.web.qmp.command('cont')
