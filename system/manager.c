@@ -3,7 +3,8 @@
  *
  * A guest's copy cannot end itself whole: the thread that ends it is one of
  * its own.  So that thread says that it has ended, and this one does the rest:
- * the copy's stop() and give_back(), its client of the scheduler, its entry in the table.
+ * the copy's stop() and give_back(), its client of the scheduler, its entry in
+ * the table.
  *
  * It also does what SIGINT, SIGTERM and SIGHUP ask for, since a signal handler
  * may do next to nothing.  The first: every guest's power button is pressed,

@@ -32,7 +32,8 @@
 #include "signals.h"
 
 static __thread LauncherGuest *thread_guest;
-static _Atomic(GuestHandler *) first_handlers[GUEST_SIGNALS];    /* instance 0 */
+/* Instance 0's. */
+static _Atomic(GuestHandler *) first_handlers[GUEST_SIGNALS];
 static struct sigaction first_actions[GUEST_SIGNALS];
 static atomic_bool taken_over;
 
