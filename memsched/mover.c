@@ -201,7 +201,7 @@ static bool pass(MsMover *m)
 
         if (may_move(m)) {
             any |= take_client(m, client) > 0;
-            any |= ms_populate_claim_step(client);
+            any |= ms_populate_claim_step(client, &m->later);
         } else {
             m->later = true;
         }

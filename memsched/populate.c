@@ -440,7 +440,17 @@ static uint64_t prefetch_region(MemSchedRegion *region, uint64_t pages)
     return done;
 }
 
-bool ms_populate_claim_step(MemSchedClient *client)
+static bool has_claim(MemSchedClient *client)
+{
+    bool has;
+
+    ms_lock(&client->ms->ledger_lock);
+    has = client->account.claim > 0;
+    ms_unlock(&client->ms->ledger_lock);
+    return has;
+}
+
+bool ms_populate_claim_step(MemSchedClient *client, bool *ret_later)
 {
     uint64_t wish = atomic_load(&client->prefetch_pages), done = 0, n;
     MemSchedRegion **regions;
@@ -458,7 +468,12 @@ bool ms_populate_claim_step(MemSchedClient *client)
     }
     g_free(regions);
 
-    /* No hole, or no claim: what is left of the wish is void. */
+    /* Pages that are still being cleared: the wish stays. */
+    if (done == 0 && has_claim(client)) {
+        *ret_later = true;
+        return false;
+    }
+    /* No claim: what is left of the wish is void. */
     n = done ? done : wish;
     wish = atomic_load(&client->prefetch_pages);
     while (!atomic_compare_exchange_weak(&client->prefetch_pages, &wish,

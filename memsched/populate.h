@@ -20,8 +20,11 @@
  */
 void ms_populate_claim(MemSchedClient *client, uint64_t pages);
 
-/* The mover's part of it: some of the wish; true while more is to do. */
-bool ms_populate_claim_step(MemSchedClient *client);
+/*
+ * The mover's part of it: some of the wish; true while more is to do now.
+ * *ret_later: nothing could be done now, and there is still a claim.
+ */
+bool ms_populate_claim_step(MemSchedClient *client, bool *ret_later);
 
 /* What to put where, in one 2 MiB frame. */
 typedef struct MsPopulate {

@@ -76,6 +76,21 @@ class TwoGuests(unittest.TestCase):
         """Makes the giver hold @mib of host memory that it does not need."""
         giver.touch_and_free(mib)
 
+    def room(self, guest, mib):
+        """Makes the guest able to take @mib: what it holds, and does not
+        need, goes to the pool."""
+        memory = self.process.memory(guest.name)
+        missing = mib + 16 - (memory['max'] - memory['allocated']) // MIB
+        if missing <= 0:
+            return
+        held = memory['balloon']['actual'] // MIB + missing
+        guest.qmp.command('balloon', value=guest.memory - held * MIB)
+
+        def enough():
+            now = self.process.memory(guest.name)
+            return now['max'] - now['allocated'] >= (mib + 8) * MIB
+        guests.wait_for(f'{guest.name} has room for {mib} MiB', enough)
+
     def restart(self, guest):
         """After a reboot: its line is there again, and its memory test."""
         guest.wait_ready()
