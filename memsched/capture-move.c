@@ -8,9 +8,10 @@
  * A part of a huge page.  Moving it would split the page: 0.7 ms, and the
  * kernel then replaces its zero-filled pages by the shared zero page, so that
  * frames vanish from the books (Linux 6.13 and later).  Instead the whole page
- * goes, and copies of the pages that must stay come back in small pages of the pool,
- * before anybody can touch them (0.4 us a page); only without any to be had is
- * it split, and each of its pages written to, so that it has a frame again.
+ * goes, and copies of the pages that must stay come back in small pages of the
+ * pool, before anybody can touch them (0.4 us a page); only without any to be
+ * had is it split, and each of its pages written to, so that it has a frame
+ * again.
  *
  * Where moves do not work (shared RAM, an old kernel) the same steps discard
  * the guest's page and put a fresh one into the arena; then the fence has to be

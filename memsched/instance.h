@@ -57,7 +57,7 @@ struct MemSched {
     MsScrub *scrub;
     MsFaults *faults;
     MsMover *mover;
-    MsSched *sched;             /* scheduler.c: tick thread, policy, transfers */
+    MsSched *sched;             /* scheduler.c: tick, policy, transfers */
     MsFence fence;
     MsStats stats;
 

@@ -55,20 +55,22 @@ static bool in_table(MsPageEvent event, char from, char to)
 /* Bring page 0 into @state from a hole, by legal changes only. */
 static void make(MsPages *p, char state)
 {
-    const char *way;
+    static const struct {
+        char state;
+        const char *way;
+    } ways[] = {
+        { 'H', "" }, { 'R', "CR" }, { 'G', "CRG" }, { 'B', "B" },
+        { 'P', "P" }, { 'T', "CRCT" }, { 'S', "CRCS" }, { 'C', "C" },
+        { 'X', "CRCX" }, { 'L', "CL" },
+    };
+    const char *way = NULL;
 
-    switch (state) {
-    case 'H': way = ""; break;
-    case 'R': way = "CR"; break;
-    case 'G': way = "CRG"; break;
-    case 'B': way = "B"; break;
-    case 'P': way = "P"; break;
-    case 'T': way = "CRCT"; break;
-    case 'S': way = "CRCS"; break;
-    case 'C': way = "C"; break;
-    case 'X': way = "CRCX"; break;
-    default:  way = "CL"; break;
+    for (unsigned i = 0; i < G_N_ELEMENTS(ways); i++) {
+        if (ways[i].state == state) {
+            way = ways[i].way;
+        }
     }
+    g_assert_nonnull(way);
     for (; *way; way++) {
         char from = letters[ms_pages_get(p, 0)];
         bool done = false;
