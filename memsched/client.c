@@ -528,6 +528,8 @@ void memsched_client_run(MemSchedClient *client, bool running)
 void memsched_client_ending(MemSchedClient *client)
 {
     if (client) {
+        /* Its balloon's code and data are about to go. */
+        memsched_client_detach(client, client->ops_opaque);
         atomic_store(&client->ending, true);
         ms_faults_retry(client->ms->faults);
     }

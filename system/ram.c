@@ -282,6 +282,8 @@ static void block_removed(RAMBlockNotifier *n, void *host, size_t size,
 
 void memsched_ram_release(void)
 {
+    /* The scheduler's thread calls into this copy no more. */
+    memsched_client_ending(ram.client);
     while (ram.count) {
         memsched_region_free(ram.regions[--ram.count].region);
     }
