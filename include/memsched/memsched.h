@@ -37,7 +37,12 @@
 extern "C" {
 #endif
 
+#ifndef MEMSCHED_API
 #define MEMSCHED_API __attribute__((visibility("default")))
+#endif
+
+/* Balloon applications and conditions: a part of this contract. */
+#include "memsched/apps.h"
 
 /*
  * The scheduler itself: one a process
