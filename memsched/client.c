@@ -190,6 +190,22 @@ fail:
     return ret;
 }
 
+/*
+ * Who detaches while somebody else does so waits as well: for both of them no
+ * callback may run afterwards.
+ */
+static void detach_locked(MemSchedClient *client)
+{
+    client->attached = false;
+    while (client->callbacks > 0) {
+        ms_cond_wait(&client->cond, &client->lock);
+    }
+    if (!client->attached) {
+        client->ops = (MemSchedClientOps) { 0 };
+        client->ops_opaque = NULL;
+    }
+}
+
 static void leave(MemSched *ms, MemSchedClient *client)
 {
     ms_lock(&ms->ledger_lock);
@@ -217,7 +233,9 @@ void memsched_client_free(MemSchedClient *client)
         return;
     }
     ms = client->ms;
-    memsched_client_detach(client, client->ops_opaque);
+    ms_lock(&client->lock);
+    detach_locked(client);
+    ms_unlock(&client->lock);
     ms_lock(&ms->ledger_lock);
     if (ms->hooks && ms->hooks->client_gone) {
         ms->hooks->client_gone(ms, client);
@@ -433,7 +451,7 @@ int memsched_client_attach(MemSchedClient *client,
     int ret = 0;
 
     ms_lock(&client->lock);
-    if (client->attached) {
+    if (client->attached || client->callbacks > 0) {
         ret = -EBUSY;
     } else {
         client->ops = *ops;
@@ -447,13 +465,8 @@ int memsched_client_attach(MemSchedClient *client,
 void memsched_client_detach(MemSchedClient *client, void *opaque)
 {
     ms_lock(&client->lock);
-    if (client->attached && client->ops_opaque == opaque) {
-        client->attached = false;
-        while (client->callbacks > 0) {
-            ms_cond_wait(&client->cond, &client->lock);
-        }
-        client->ops = (MemSchedClientOps) { 0 };
-        client->ops_opaque = NULL;
+    if (client->ops_opaque == opaque) {
+        detach_locked(client);
     }
     ms_unlock(&client->lock);
 }
@@ -529,7 +542,9 @@ void memsched_client_ending(MemSchedClient *client)
 {
     if (client) {
         /* Its balloon's code and data are about to go. */
-        memsched_client_detach(client, client->ops_opaque);
+        ms_lock(&client->lock);
+        detach_locked(client);
+        ms_unlock(&client->lock);
         atomic_store(&client->ending, true);
         ms_faults_retry(client->ms->faults);
     }

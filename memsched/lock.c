@@ -6,6 +6,10 @@
  * the set says all.  It is the only thread-local state of the library, and
  * it does not exist in release builds.
  *
+ * Threads of a guest that has ended are cancelled, wherever they are.  A wait
+ * that is cancelled takes its mutex and keeps it for ever; so waits here are
+ * not, and the thread ends once it has left the library.
+ *
  * A failed check aborts: it is our own mistake, and going on would deadlock
  * or corrupt the ledger of every guest.
  *
@@ -133,8 +137,12 @@ void ms_cond_broadcast(MsCond *cond)
 
 void ms_cond_wait(MsCond *cond, MsLock *lock)
 {
+    int cancel;
+
     note_unlocking(lock);
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
     pthread_cond_wait(&cond->cond, &lock->mutex);
+    pthread_setcancelstate(cancel, NULL);
     note_locked(lock);
 }
 
@@ -142,7 +150,7 @@ bool ms_cond_wait_ns(MsCond *cond, MsLock *lock, uint64_t timeout_ns)
 {
     struct timespec ts;
     uint64_t end_ns;
-    int rc;
+    int rc, cancel;
 
     clock_gettime(CLOCK_MONOTONIC, &ts);
     end_ns = (uint64_t)ts.tv_sec * 1000000000u + ts.tv_nsec;
@@ -152,7 +160,9 @@ bool ms_cond_wait_ns(MsCond *cond, MsLock *lock, uint64_t timeout_ns)
     ts.tv_nsec = end_ns % 1000000000u;
 
     note_unlocking(lock);
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
     rc = pthread_cond_timedwait(&cond->cond, &lock->mutex, &ts);
+    pthread_setcancelstate(cancel, NULL);
     note_locked(lock);
     return rc == 0;
 }

@@ -5,12 +5,17 @@
  * negative result.  Interrupted calls are restarted where that is right;
  * poll() is not, its callers loop anyway.  No state, no locks.
  *
+ * A guest's thread may be cancelled while it is in the library, with locks of
+ * the library held: calls in which libc would end it then are made with
+ * cancellation put off.
+ *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include "sys.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -20,6 +25,20 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+static int cancel_off(void)
+{
+    int before;
+
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+    return before;
+}
+
+/* errno stays. */
+static void cancel_as(int before)
+{
+    pthread_setcancelstate(before, NULL);
+}
 
 static int real_mmap(const MsSys *sys, void *hint, size_t bytes, int prot,
                      int flags, void **ret_address)
@@ -46,45 +65,57 @@ static int real_madvise(const MsSys *sys, void *address, size_t bytes,
 
 static int real_open(const MsSys *sys, const char *path, int flags)
 {
+    int cancel = cancel_off();
     int fd = open(path, flags | O_CLOEXEC);
 
+    cancel_as(cancel);
     return fd < 0 ? -errno : fd;
 }
 
 static int real_close(const MsSys *sys, int fd)
 {
-    return close(fd) ? -errno : 0;
+    int cancel = cancel_off();
+    int rc = close(fd);
+
+    cancel_as(cancel);
+    return rc ? -errno : 0;
 }
 
 static ssize_t real_read(const MsSys *sys, int fd, void *buf, size_t bytes)
 {
+    int cancel = cancel_off();
     ssize_t n;
 
     do {
         n = read(fd, buf, bytes);
     } while (n < 0 && errno == EINTR);
+    cancel_as(cancel);
     return n < 0 ? -errno : n;
 }
 
 static ssize_t real_pread(const MsSys *sys, int fd, void *buf, size_t bytes,
                           uint64_t offset)
 {
+    int cancel = cancel_off();
     ssize_t n;
 
     do {
         n = pread(fd, buf, bytes, offset);
     } while (n < 0 && errno == EINTR);
+    cancel_as(cancel);
     return n < 0 ? -errno : n;
 }
 
 static ssize_t real_write(const MsSys *sys, int fd, const void *buf,
                           size_t bytes)
 {
+    int cancel = cancel_off();
     ssize_t n;
 
     do {
         n = write(fd, buf, bytes);
     } while (n < 0 && errno == EINTR);
+    cancel_as(cancel);
     return n < 0 ? -errno : n;
 }
 
@@ -99,8 +130,10 @@ static int real_ioctl(const MsSys *sys, int fd, unsigned long request,
 static int real_poll(const MsSys *sys, struct pollfd *fds, unsigned count,
                      int timeout_ms)
 {
+    int cancel = cancel_off();
     int rc = poll(fds, count, timeout_ms);
 
+    cancel_as(cancel);
     return rc < 0 ? -errno : rc;
 }
 
@@ -133,10 +166,12 @@ static void real_sleep_ns(const MsSys *sys, uint64_t duration_ns)
         .tv_sec = duration_ns / 1000000000u,
         .tv_nsec = duration_ns % 1000000000u,
     };
+    int cancel = cancel_off();
 
     while (clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, &ts) == EINTR) {
         /* the rest of it is in ts */
     }
+    cancel_as(cancel);
 }
 
 static void real_name_thread(const MsSys *sys, const char *name)

@@ -21,7 +21,8 @@
  * into the caller, except where it says so.  Callbacks of MemSchedClientOps
  * and MemSchedObserver run in the scheduler's own thread with no scheduler
  * lock held; they must not block and must not call back into this library,
- * except for queries.
+ * except for queries.  A thread that is cancelled in here returns first, so
+ * that no lock stays held.
  *
  * Memory.  No GLib object crosses this header.  Strings that are passed in
  * are copied.  Arrays that are filled belong to the caller.
@@ -162,9 +163,9 @@ typedef struct MemSchedClientOps {
 } MemSchedClientOps;
 
 /*
- * Attach the guest's balloon.  -EBUSY if one is attached.  Detaching waits
- * until no callback of it runs any more; call it without locks that a
- * callback might want.
+ * Attach the guest's balloon.  -EBUSY if one is attached, or is not quite
+ * detached yet.  Detaching waits until no callback of it runs any more; call it
+ * without locks that a callback might want.
  */
 MEMSCHED_API int memsched_client_attach(MemSchedClient *client,
                                         const MemSchedClientOps *ops,

@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include <glib.h>
+#include <pthread.h>
 
 #include "lock.h"
 
@@ -129,6 +130,40 @@ static void test_wait_ends_at_signal(void)
     ms_lock_destroy(&pair.lock);
 }
 
+static void *wait_cancelled(void *opaque)
+{
+    Pair *pair = opaque;
+
+    pthread_cancel(pthread_self());
+    ms_lock(&pair->lock);
+    while (ms_cond_wait_ns(&pair->cond, &pair->lock, 1000)) {
+        /* spurious: wait again */
+    }
+    pair->ready = true;
+    ms_unlock(&pair->lock);
+    pthread_testcancel();
+    g_assert_not_reached();
+}
+
+static void test_cancelled_wait_gives_its_lock_back(void)
+{
+    Pair pair = { .ready = false };
+    pthread_t thread;
+    void *value = NULL;
+
+    ms_lock_init(&pair.lock, MS_RANK_POOL);
+    ms_cond_init(&pair.cond);
+    g_assert_cmpint(pthread_create(&thread, NULL, wait_cancelled, &pair), ==,
+                    0);
+    pthread_join(thread, &value);
+    g_assert_true(value == PTHREAD_CANCELED);
+    g_assert_true(pair.ready);
+    ms_lock(&pair.lock);
+    ms_unlock(&pair.lock);
+    ms_cond_destroy(&pair.cond);
+    ms_lock_destroy(&pair.lock);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -142,5 +177,7 @@ int main(int argc, char **argv)
     g_test_add_func("/lock/wait-without-signal-ends-in-time",
                     test_wait_without_signal_ends_in_time);
     g_test_add_func("/lock/wait-ends-at-signal", test_wait_ends_at_signal);
+    g_test_add_func("/lock/cancelled-wait-gives-its-lock-back",
+                    test_cancelled_wait_gives_its_lock_back);
     return g_test_run();
 }

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -78,6 +79,44 @@ static void test_small_file_is_read_whole_or_cut(void)
     fake_sys_free(fake);
 }
 
+/* Cancelled before it begins: the calls go through, then it ends. */
+static void *call_cancelled(void *opaque)
+{
+    const MsSys *sys = ms_sys_real();
+    bool *done = opaque;
+    uint64_t value = 5;
+    char buf[16];
+    int fd = sys->eventfd(sys, 0, 0);
+    struct pollfd pfd = { .fd = fd, .events = POLLIN };
+
+    pthread_cancel(pthread_self());
+    g_assert_cmpint(sys->write(sys, fd, &value, 8), ==, 8);
+    g_assert_cmpint(sys->poll(sys, &pfd, 1, 0), ==, 1);
+    g_assert_cmpint(sys->read(sys, fd, &value, 8), ==, 8);
+    g_assert_cmpint(sys->pread(sys, fd, &value, 8, 0), ==, -ESPIPE);
+    g_assert_cmpint(sys->close(sys, fd), ==, 0);
+    g_assert_cmpint(sys->open(sys, "/nonexistent", O_RDONLY), ==, -ENOENT);
+    g_assert_cmpint(ms_sys_read_file(sys, "/proc/self/comm", buf,
+                                     sizeof(buf)), >, 0);
+    sys->sleep_ns(sys, 1);
+    *done = true;
+    pthread_testcancel();
+    g_assert_not_reached();
+}
+
+static void test_cancelled_thread_comes_back_from_each_call(void)
+{
+    bool done = false;
+    pthread_t thread;
+    void *value = NULL;
+
+    g_assert_cmpint(pthread_create(&thread, NULL, call_cancelled, &done), ==,
+                    0);
+    pthread_join(thread, &value);
+    g_assert_true(done);
+    g_assert_true(value == PTHREAD_CANCELED);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -89,5 +128,7 @@ int main(int argc, char **argv)
                     test_clock_rises_and_sleep_takes_its_time);
     g_test_add_func("/sys/small-file-is-read-whole-or-cut",
                     test_small_file_is_read_whole_or_cut);
+    g_test_add_func("/sys/cancelled-thread-comes-back-from-each-call",
+                    test_cancelled_thread_comes_back_from_each_call);
     return g_test_run();
 }
