@@ -24,10 +24,6 @@ QEMU = TOP / 'build/qemu-system-x86_64'
 HALT = b'\xfa\xf4\xeb\xfd'
 # jmp to itself
 SPIN = b'\xeb\xfe'
-# Where STARTED says that the firmware is done: it sets up devices before.
-STARTED_AT = 0x7000
-# xor ax, ax; mov ds, ax; mov word [STARTED_AT], 0x55aa; jmp to itself
-STARTED = b'\x31\xc0\x8e\xd8\xc7\x06\x00\x70\xaa\x55\xeb\xfe'
 
 
 def boot_sector(code):
@@ -170,6 +166,5 @@ class Process:
         self.close()
 
 
-__all__ = ['HALT', 'SPIN', 'STARTED', 'STARTED_AT', 'QEMU', 'TOP', 'Process',
-           'Qmp', 'QmpClosed', 'QmpError', 'boot_sector', 'isa_debug_exit',
-           'json']
+__all__ = ['HALT', 'SPIN', 'QEMU', 'TOP', 'Process', 'Qmp', 'QmpClosed',
+           'QmpError', 'boot_sector', 'isa_debug_exit', 'json']

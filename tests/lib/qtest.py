@@ -69,8 +69,11 @@ class Qtest:
         return int(self.command(f'in{width}', hex(port))[0], 16)
 
     def close(self):
-        if self.file:
-            self.file.close()
+        try:
+            if self.file:
+                self.file.close()
+        except BrokenPipeError:
+            pass                # what was not sent has nobody to go to
         self.listener.close()
 
 
