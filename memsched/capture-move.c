@@ -23,6 +23,7 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
+#include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -168,9 +169,17 @@ static void move_small(MsCapture *c, unsigned index)
 static int discard_guest(MsCapture *c, char *address, unsigned pages)
 {
     const MsSys *sys = c->region->ms->sys;
+    size_t bytes = (size_t)pages << MEMSCHED_PAGE_SHIFT;
+    int ret = -EACCES;
 
-    return sys->madvise(sys, address, (size_t)pages << MEMSCHED_PAGE_SHIFT,
-                        c->region->shared ? MADV_REMOVE : MADV_DONTNEED);
+    if (c->region->shared) {
+        ret = sys->madvise(sys, address, bytes, MADV_REMOVE);
+    }
+    /* A private mapping, of a file too: its pages are nobody else's. */
+    if (ret == -EACCES) {
+        ret = sys->madvise(sys, address, bytes, MADV_DONTNEED);
+    }
+    return ret;
 }
 
 static void discard_segment(MsCapture *c, MsCaptureRun *r, unsigned page,

@@ -221,14 +221,22 @@ static void check_backend(HostMemoryBackend *backend)
     backend->merge = false;
 }
 
+/* Pages set aside for hugetlbfs cannot become anybody else's. */
+static void check_page_size(RAMBlock *block)
+{
+    if (qemu_ram_pagesize(block) != MEMSCHED_PAGE_SIZE) {
+        refuse("RAM of hugetlbfs cannot be managed by -object memsched, whose "
+               "pool has huge pages of its own; use ordinary RAM");
+    }
+}
+
 static void register_block(void *host, size_t length, RAMBlock *block)
 {
     MemSchedRegionOptions options = {
         .host = host,
         .length_bytes = length,
         .name = memory_region_name(block->mr),
-        .anonymous_private = !qemu_ram_is_shared(block) && block->fd < 0 &&
-            qemu_ram_pagesize(block) == MEMSCHED_PAGE_SIZE,
+        .anonymous_private = !qemu_ram_is_shared(block) && block->fd < 0,
     };
     MemSchedMessage message = { "" };
     MemSchedRegion *region;
@@ -257,6 +265,7 @@ static void block_added(RAMBlockNotifier *n, void *host, size_t size,
         return;
     }
     check_backend(backend);
+    check_page_size(block);
     register_block(host, max_size, block);
     if (!ram.listening) {
         ram.listening = true;

@@ -238,8 +238,8 @@ typedef struct MemSchedRegionOptions {
  * Register guest RAM that nobody has touched yet.  From now on every missing
  * page is served from the pool, also for the calling thread.  -EINVAL
  * (alignment, length), -EEXIST (overlaps a registered region), -EBUSY
- * (another userfaultfd has it), -ENOMEM, -ENOTSUP (shared or hugetlbfs RAM
- * and no fallback).
+ * (another userfaultfd has it), -ENOMEM, -ENOTSUP (no faults are reported of
+ * this kind of RAM).  RAM of hugetlbfs must not be given.
  */
 MEMSCHED_API int memsched_region_new(MemSchedClient *client,
                                      const MemSchedRegionOptions *options,
