@@ -567,26 +567,6 @@ void memsched_client_inhibit(MemSchedClient *client, bool inhibit)
 
 /* ---- what the guest says of itself ---- */
 
-void memsched_client_balloon_actual(MemSchedClient *client,
-                                    uint64_t balloon_bytes)
-{
-    ms_lock(&client->lock);
-    if (client->balloon_actual_bytes != balloon_bytes) {
-        client->balloon_actual_ns = client->ms->sys->now_ns(client->ms->sys);
-    }
-    client->balloon_actual_bytes = balloon_bytes;
-    ms_unlock(&client->lock);
-}
-
-void memsched_client_balloon_manual(MemSchedClient *client,
-                                    uint64_t balloon_bytes)
-{
-    ms_lock(&client->lock);
-    client->balloon_manual = true;
-    client->balloon_manual_bytes = balloon_bytes;
-    ms_unlock(&client->lock);
-}
-
 void memsched_client_oom_deflate(MemSchedClient *client)
 {
     ms_lock(&client->lock);

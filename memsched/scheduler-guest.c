@@ -14,8 +14,8 @@
  * second, one after the other.  A stopped, stalled or inhibited guest is not
  * measured.  The rate is that of the last window in which it was asked.
  *
- * Threads: the scheduler's only.  Locks: the ledger's and the client's, one
- * after the other; none in a callback.
+ * Threads: the scheduler's only, but for what the device says, which kicks it.
+ * Locks: the ledger's and the client's, one at a time; none in a callback.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -32,6 +32,37 @@
 #define WINDOW_NS        NS_PER_S
 #define SLOW_BYTES_PER_S (UINT64_C(64) << 10)
 #define SLOW_WINDOWS     3u
+
+/* ---- what its device says ---- */
+
+void memsched_client_balloon_actual(MemSchedClient *client,
+                                    uint64_t balloon_bytes)
+{
+    bool changed;
+
+    ms_lock(&client->lock);
+    changed = client->balloon_actual_bytes != balloon_bytes;
+    if (changed) {
+        client->balloon_actual_ns = client->ms->sys->now_ns(client->ms->sys);
+    }
+    client->balloon_actual_bytes = balloon_bytes;
+    ms_unlock(&client->lock);
+    if (changed &&
+        atomic_load(&client->balloon_target_bytes) == balloon_bytes) {
+        /* A transfer goes on from here, and not 20 ms later. */
+        ms_sched_kick(client->ms->sched);
+    }
+}
+
+void memsched_client_balloon_manual(MemSchedClient *client,
+                                    uint64_t balloon_bytes)
+{
+    ms_lock(&client->lock);
+    client->balloon_manual = true;
+    client->balloon_manual_bytes = balloon_bytes;
+    ms_unlock(&client->lock);
+    ms_sched_kick(client->ms->sched);
+}
 
 typedef struct Look {
     MsTransferGuest guest;

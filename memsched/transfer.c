@@ -55,7 +55,8 @@
 
 /*
  * So long without a capture means that what is given lies in incomplete
- * frames: a stock driver gives 1 MiB every few ms while it has free memory.
+ * frames, although the guest still owes some: a stock driver gives 1 MiB every
+ * few ms while it has free memory.
  */
 #define URGE_IDLE_NS (200 * NS_PER_MS)
 /* Before the deadline: time enough to take 1 GiB of split frames (1 ms each) */
@@ -417,10 +418,11 @@ uint64_t ms_transfers_urge(const MsTransferSums *sums,
                            const MsTransferGuest *guest, uint64_t now_ns)
 {
     uint64_t want = MIN(sums->give_kernel_left, guest->given);
+    bool all = ms_transfers_balloon(sums, guest) <= guest->ballooned;
     bool idle = now_ns >= sums->captured_ns + URGE_IDLE_NS;
     bool late = now_ns + URGE_LATE_NS >= sums->deadline_ns;
 
-    return idle || late ? want : 0;
+    return all || idle || late ? want : 0;
 }
 
 /* ---- for people ---- */

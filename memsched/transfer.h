@@ -148,8 +148,9 @@ uint64_t ms_transfers_prefetch(const MsTransferSums *sums,
                                uint64_t now_ns);
 
 /*
- * How many given pages are wanted now although their frames are incomplete:
- * captures have stopped, or the deadline is near.
+ * How many given pages are wanted now although their frames are incomplete: the
+ * guest has given all that it was asked for, so that nothing more comes which
+ * could complete them; or captures have stopped; or the deadline is near.
  */
 uint64_t ms_transfers_urge(const MsTransferSums *sums,
                            const MsTransferGuest *guest, uint64_t now_ns);

@@ -297,17 +297,36 @@ static void test_prefetch_waits_for_a_balloon_that_shrinks(void)
     g_assert_cmpuint(ms_transfers_prefetch(&sums, &guest, 5, MS), ==, 5);
 }
 
+static void test_incomplete_frames_are_urged_when_all_is_given(void)
+{
+    MsTransferSums sums = {
+        .give_kernel_left = 50, .deadline_ns = 30000 * MS,
+    };
+    MsTransferGuest guest = {
+        .ram = 1000, .ballooned = 90, .given = 49,
+    };
+
+    /* One page is to come, and may complete a frame. */
+    g_assert_cmpuint(ms_transfers_urge(&sums, &guest, 10 * MS), ==, 0);
+    guest.given = 50;
+    g_assert_cmpuint(ms_transfers_urge(&sums, &guest, 10 * MS), ==, 50);
+    /* Nor does a guest give more than leaves it its min. */
+    guest.given = 20;
+    guest.min = 910;
+    g_assert_cmpuint(ms_transfers_urge(&sums, &guest, 10 * MS), ==, 20);
+}
+
 static void test_incomplete_frames_are_urged_when_idle_or_late(void)
 {
     MsTransferSums sums = {
         .give_kernel_left = 50, .captured_ns = 0, .deadline_ns = 30000 * MS,
     };
-    MsTransferGuest guest = { .given = 80 };
+    MsTransferGuest guest = { .ram = 1000, .ballooned = 40, .given = 40 };
 
     g_assert_cmpuint(ms_transfers_urge(&sums, &guest, 10 * MS), ==, 0);
-    g_assert_cmpuint(ms_transfers_urge(&sums, &guest, 300 * MS), ==, 50);
+    g_assert_cmpuint(ms_transfers_urge(&sums, &guest, 300 * MS), ==, 40);
     sums.captured_ns = 29500 * MS;
-    g_assert_cmpuint(ms_transfers_urge(&sums, &guest, 29600 * MS), ==, 50);
+    g_assert_cmpuint(ms_transfers_urge(&sums, &guest, 29600 * MS), ==, 40);
     guest.given = 7;
     g_assert_cmpuint(ms_transfers_urge(&sums, &guest, 29600 * MS), ==, 7);
 }
@@ -474,6 +493,8 @@ int main(int argc, char **argv)
                     test_balloon_shrinks_further_where_holes_lack);
     g_test_add_func("/prefetch-waits-for-a-balloon-that-shrinks",
                     test_prefetch_waits_for_a_balloon_that_shrinks);
+    g_test_add_func("/incomplete-frames-are-urged-when-all-is-given",
+                    test_incomplete_frames_are_urged_when_all_is_given);
     g_test_add_func("/incomplete-frames-are-urged-when-idle-or-late",
                     test_incomplete_frames_are_urged_when_idle_or_late);
     g_test_add_func("/random-lives-keep-the-books-and-outlive-no-deadline",
