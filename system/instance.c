@@ -2,12 +2,15 @@
  * Loading private copies of the emulator.
  *
  * The dynamic loader hands back the object that it already has when a file is
- * asked for twice, so each copy is a file of its own: a memfd that holds the
- * pages of the installed file that are not all zeros.  Once it is loaded, its
- * read-only segments are mapped from the installed file again, so that text
- * and constants exist once in memory whatever the number of copies, and its
- * writable segment is made this process's own by one write to each page;
- * then nothing refers to the memfd's pages any more, and they are given back.
+ * asked for twice, so each copy is a file of its own: a memfd that holds what
+ * the installed file has for its segments, pages of zeros left out.  (Symbols
+ * for debuggers are two thirds of the file.)  Once it is loaded, its read-only
+ * segments are mapped from the installed file again, so that text and constants
+ * exist once in memory whatever the number of copies.  So are the parts of its
+ * writable segment that the loader has left as they are: of 12 MiB of constants
+ * with addresses in them it changes 2.  The rest is made this process's own by
+ * one write to each page; then nothing refers to the memfd's pages any more,
+ * and they are given back.
  *
  * The loader compares names too, and descriptors are used again: the name
  * under which a copy is opened spells its number in single and double
@@ -36,8 +39,8 @@
 #include "instance.h"
 
 #define PAGE 4096UL
-/* Copied with one read; holes are found page by page. */
-#define CHUNK (256 * PAGE)
+/* Shorter runs are not worth a mapping of their own: a process has 65,530. */
+#define SHARE_LEAST (4 * PAGE)
 /* A copy's number in its name: more copies than a process can hold. */
 #define NAME_BITS 20
 
@@ -59,43 +62,70 @@ static bool is_zero(const char *page, size_t length)
     return !page[0] && !memcmp(page, page + 1, length - 1);
 }
 
-/* Write the pages of @buffer that are not zero to @to at @offset. */
-static int write_pages(int to, const char *buffer, size_t length, off_t offset)
+/* Write the runs of pages of @file that are not zero to @to. */
+static int write_pages(int to, const char *file, size_t length)
 {
-    for (size_t at = 0; at < length; at += PAGE) {
-        size_t part = MIN(PAGE, length - at);
+    size_t run = 0;             /* pages [run, at) are yet to be written */
 
-        if (!is_zero(buffer + at, part) &&
-            pwrite(to, buffer + at, part, offset + at) != (ssize_t)part) {
+    for (size_t at = 0; at <= length; at += PAGE) {
+        bool zero = at < length && is_zero(file + at, MIN(PAGE, length - at));
+        size_t end = zero ? at : length;
+
+        if (!zero && at + PAGE <= length) {
+            continue;
+        }
+        if (end > run &&
+            pwrite(to, file + run, end - run, run) != (ssize_t)(end - run)) {
             return errno ? -errno : -EIO;
         }
+        run = at + PAGE;
     }
     return 0;
 }
 
+/* Where the last segment of @file ends in it; behind lies nothing to load. */
+static int segments_end(int file, off_t *ret_end)
+{
+    g_autofree ElfW(Phdr) *segments = NULL;
+    ElfW(Ehdr) header;
+    ssize_t size;
+
+    *ret_end = 0;
+    if (pread(file, &header, sizeof(header), 0) != sizeof(header)) {
+        return -EIO;
+    }
+    /* 2^16 entries of 56 bytes at most. */
+    size = header.e_phnum * sizeof(*segments);
+    segments = g_malloc(size);
+    if (pread(file, segments, size, header.e_phoff) != size) {
+        return -EIO;
+    }
+    for (unsigned i = 0; i < header.e_phnum; i++) {
+        if (segments[i].p_type == PT_LOAD) {
+            off_t end = segments[i].p_offset + segments[i].p_filesz;
+
+            *ret_end = MAX(*ret_end, end);
+        }
+    }
+    return *ret_end > 0 ? 0 : -ENOEXEC;
+}
+
 static int copy_file(int from, int to)
 {
-    g_autofree char *buffer = g_malloc(CHUNK);
-    struct stat st;
-    off_t offset = 0;
+    off_t end;
+    void *map;
+    int ret = segments_end(from, &end);
 
-    if (fstat(from, &st) < 0 || ftruncate(to, st.st_size) < 0) {
+    if (ret < 0 || ftruncate(to, end) < 0) {
+        return ret < 0 ? ret : -errno;
+    }
+    map = mmap(NULL, end, PROT_READ, MAP_PRIVATE | MAP_POPULATE, from, 0);
+    if (map == MAP_FAILED) {
         return -errno;
     }
-    while (offset < st.st_size) {
-        ssize_t got = pread(from, buffer, CHUNK, offset);
-        int ret;
-
-        if (got <= 0) {
-            return got < 0 ? -errno : -EIO;
-        }
-        ret = write_pages(to, buffer, got, offset);
-        if (ret < 0) {
-            return ret;
-        }
-        offset += got;
-    }
-    return 0;
+    ret = write_pages(to, map, end);
+    munmap(map, end);
+    return ret;
 }
 
 /* One write to each page: from now on it is this process's own. */
@@ -120,29 +150,61 @@ static int share_segment(const ElfW(Phdr) *segment, ElfW(Addr) base, int file)
 }
 
 /*
+ * Pages [start, end) of the writable segment; @pristine is what the installed
+ * file has for them, from its @offset on.
+ */
+static int own_or_share(char *start, char *end, const char *pristine,
+                        int file, off_t offset)
+{
+    char *run = start;          /* pages [run, page) are as in the file */
+
+    for (char *page = start; page <= end; page += PAGE) {
+        if (page + PAGE <= end &&
+            !memcmp(page, pristine + (page - start), PAGE)) {
+            continue;
+        }
+        if ((size_t)(page - run) < SHARE_LEAST) {
+            own_pages(run, page);
+        } else if (mmap(run, page - run, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_FIXED, file,
+                        offset + (run - start)) == MAP_FAILED) {
+            return -errno;
+        }
+        own_pages(page, MIN(page + PAGE, end));
+        run = page + PAGE;
+    }
+    return 0;
+}
+
+/*
  * The part of the writable segment that the loader has made read-only after
  * relocation is opened for the moment of the write, and closed again.
  */
 static int own_segment(const ElfW(Phdr) *segment, const ElfW(Phdr) *relro,
-                       ElfW(Addr) base)
+                       ElfW(Addr) base, int file)
 {
     char *start = (char *)((base + segment->p_vaddr) & ~(PAGE - 1));
     char *end = (char *)(base + segment->p_vaddr + segment->p_filesz);
+    off_t offset = segment->p_offset & ~(PAGE - 1);
     char *closed_end = start;
+    void *pristine;
+    int ret;
 
+    pristine = mmap(NULL, end - start, PROT_READ, MAP_PRIVATE, file, offset);
+    if (pristine == MAP_FAILED) {
+        return -errno;
+    }
     if (relro) {
         closed_end = (char *)((base + relro->p_vaddr + relro->p_memsz) &
                               ~(PAGE - 1));
-        if (mprotect(start, closed_end - start, PROT_READ | PROT_WRITE) < 0) {
-            return -errno;
-        }
     }
-    own_pages(start, end);
-    if (closed_end > start && mprotect(start, closed_end - start,
-                                       PROT_READ) < 0) {
-        return -errno;
+    ret = mprotect(start, closed_end - start, PROT_READ | PROT_WRITE) < 0
+        ? -errno : own_or_share(start, end, pristine, file, offset);
+    if (!ret && mprotect(start, closed_end - start, PROT_READ) < 0) {
+        ret = -errno;
     }
-    return 0;
+    munmap(pristine, end - start);
+    return ret;
 }
 
 /* Makes the copy that is mapped from @memfd independent of it. */
@@ -167,7 +229,7 @@ static int detach_copy(const struct link_map *map, int file, int memfd)
     for (size_t i = 0; i < count && !ret; i++) {
         if (copy[i].p_type == PT_LOAD) {
             ret = copy[i].p_flags & PF_W
-                ? own_segment(&copy[i], relro, map->l_addr)
+                ? own_segment(&copy[i], relro, map->l_addr, file)
                 : share_segment(&copy[i], map->l_addr, file);
         }
     }
