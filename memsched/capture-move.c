@@ -39,6 +39,22 @@
 
 /* ---- guest to arena ---- */
 
+/*
+ * Whose the next run of up to @pages will probably be.  A guess: the claim is
+ * made when the batch is credited.
+ */
+static MsPoolClaim claim_for(MsCapture *c, unsigned pages)
+{
+    MsCaptureTaker *to = &c->to[c->taker];
+
+    if (c->taker == c->takers) {
+        return MS_POOL_NO_CLAIM;
+    }
+    to->pages -= to->pages < pages ? to->pages : pages;
+    c->taker += to->pages == 0;
+    return to->claim;
+}
+
 /* A destination for up to @pages pages of frame @index, or NULL. */
 static MsCaptureRun *open_run(MsCapture *c, unsigned index, unsigned pages,
                               bool huge)
@@ -46,8 +62,8 @@ static MsCaptureRun *open_run(MsCapture *c, unsigned index, unsigned pages,
     MsCaptureRun *r = &c->run[c->runs];
 
     if (c->runs == MS_CAPTURE_RUNS ||
-        ms_pool_capture_begin(c->region->ms->pool, pages, huge,
-                              &r->run) < 0) {
+        ms_pool_capture_begin_for(c->region->ms->pool, claim_for(c, pages),
+                                  pages, huge, &r->run) < 0) {
         return NULL;
     }
     r->index = index;

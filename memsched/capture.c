@@ -5,6 +5,7 @@
  * one region:
  *
  *   region lock   pages R or G -> C            ms_capture_add_locked()
+ *   ledger lock   for whom they will be        ask_takers()
  *   no lock       guest --move--> arena        ms_capture_move_out()
  *   no lock       fence, epoch: legal still?   judge()
  *   no lock       arena --move--> guest        ms_capture_put_back()
@@ -257,6 +258,21 @@ static void end_transit(MsCapture *c)
     }
 }
 
+/* So that frames of a transfer are kept together from the start. */
+static void ask_takers(MsCapture *c)
+{
+    MemSched *ms = c->region->ms;
+
+    c->takers = 0;
+    c->taker = 0;
+    if (!c->home && !c->discard && ms->hooks && ms->hooks->takers) {
+        ms_lock(&ms->ledger_lock);
+        c->takers = ms->hooks->takers(ms, c->region->client, c->source, c->to,
+                                      MS_CAPTURE_TAKERS);
+        ms_unlock(&ms->ledger_lock);
+    }
+}
+
 void ms_capture_run(MsCapture *capture)
 {
     MemSched *ms = capture->region->ms;
@@ -265,6 +281,7 @@ void ms_capture_run(MsCapture *capture)
     if (capture->frames == 0) {
         return;
     }
+    ask_takers(capture);
     ms_capture_move_out(capture);
     judge(capture);
     ms_capture_put_back(capture);

@@ -59,6 +59,14 @@ typedef struct MsCaptureRun {
     MsPageSet arrived;          /* positions */
 } MsCaptureRun;
 
+/* For whom the next pages of a batch will be claimed, in this order. */
+#define MS_CAPTURE_TAKERS 4u
+
+typedef struct MsCaptureTaker {
+    MsPoolClaim claim;
+    uint64_t pages;             /* that it still wants */
+} MsCaptureTaker;
+
 typedef struct MsCapture {
     MemSchedRegion *region;     /* entered by the caller */
     MemSchedSource source;      /* for transfers */
@@ -68,6 +76,8 @@ typedef struct MsCapture {
     uint64_t epoch;             /* of the region when the guest gave */
     uint64_t pages_want;        /* in the batch */
     unsigned frames, runs, small;
+    unsigned takers, taker;     /* how many; whose turn it is */
+    MsCaptureTaker to[MS_CAPTURE_TAKERS];
     /* results, summed up over batches */
     uint64_t captured_pages, busy_pages;
     unsigned flushes;

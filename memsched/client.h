@@ -16,6 +16,7 @@
 #include "memsched/memsched.h"
 #include "ledger.h"
 #include "lock.h"
+#include "pool.h"
 #include "stats.h"
 #include "uffd.h"
 
@@ -34,6 +35,8 @@ struct MemSchedClient {
     char id[MEMSCHED_ID_MAX];
     MsUffd uffd;
     MsAccount account;          /* ledger_lock */
+    MsPoolClaim pool_claim;     /* ledger_lock: where frames that transfers
+                                   capture for it are kept together */
     _Atomic unsigned refs;      /* fault threads and list walkers */
 
     MsLock lock;

@@ -34,6 +34,13 @@ typedef enum MsHow {
  * system call, call ms_ledger_claim() and the like as needed.
  */
 typedef struct MsHooks {
+    /*
+     * For whom pages that @donor gives next are: up to @max, in the order in
+     * which they will be claimed.  A forecast, binding nobody.
+     */
+    unsigned (*takers)(MemSched *ms, MemSchedClient *donor,
+                       MemSchedSource source, MsCaptureTaker *ret_takers,
+                       unsigned max);
     /* @pages of @donor have become free; claim them for whom they are. */
     void (*captured)(MemSched *ms, MemSchedClient *donor,
                      MemSchedSource source, uint64_t pages, MsHow how);

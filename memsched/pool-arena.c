@@ -28,7 +28,7 @@
  */
 #define HUGE_SLOTS_PER_FRAME  2
 #define SMALL_SLOTS_PER_FRAME 4
-#define SPARE_SLOTS           64
+#define SPARE_SLOTS           64    /* and an open one for each claim */
 
 /* Prefault in pieces that take a few milliseconds, for progress. */
 #define PREFAULT_FRAMES 32
@@ -151,8 +151,12 @@ static int alloc_slots(MsPool *pool)
         return rc;
     }
     pool->slots = p;
-    for (unsigned i = 0; i < MS_LISTS; i++) {
-        pool->lists[i].first = MS_NO_SLOT;
+    for (unsigned g = 0; g <= MS_POOL_CLAIMS; g++) {
+        pool->group[g].open_slot = MS_NO_SLOT;
+        for (unsigned i = 0; i < MS_LISTS; i++) {
+            pool->group[g].lists[i].first = MS_NO_SLOT;
+            pool->group[g].lists[i].last = MS_NO_SLOT;
+        }
     }
     return 0;
 }
@@ -196,7 +200,8 @@ int ms_pool_new(const MsSys *sys, const MsPoolOptions *options,
 {
     uint64_t frames = options->frames, reserve = options->small_reserve_pages;
     uint64_t huge = frames * HUGE_SLOTS_PER_FRAME + SPARE_SLOTS;
-    uint64_t all = huge + frames * SMALL_SLOTS_PER_FRAME + SPARE_SLOTS;
+    uint64_t all = huge + frames * SMALL_SLOTS_PER_FRAME + SPARE_SLOTS +
+                   MS_POOL_CLAIMS;
     MsPool *pool;
     int rc;
 
@@ -220,7 +225,6 @@ int ms_pool_new(const MsSys *sys, const MsPoolOptions *options,
     pool->slot_count = all;
     pool->huge.end = huge;
     pool->small = (MsZone) { .first = huge, .fresh = huge, .end = all };
-    pool->open_slot = MS_NO_SLOT;
     ms_lock_init(&pool->lock, MS_RANK_POOL);
     ms_cond_init(&pool->returned);
     ms_cond_init(&pool->work);

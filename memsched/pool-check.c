@@ -23,7 +23,7 @@
 typedef struct Sums {
     uint64_t small_clean, small_dirty;
     uint64_t huge_clean, huge_dirty;
-    uint32_t listed[MS_LISTS];
+    uint32_t listed[1 + MS_POOL_CLAIMS][MS_LISTS];
 } Sums;
 
 static int __attribute__((format(printf, 2, 3)))
@@ -103,6 +103,7 @@ static int check_slots_locked(MsPool *pool, Sums *sums,
 {
     for (uint32_t i = 0; i < pool->slot_count; i++) {
         const MsSlot *slot = &pool->slots[i];
+        unsigned group;
         int rc = 0;
 
         if (!slot_used(pool, i)) {
@@ -125,20 +126,22 @@ static int check_slots_locked(MsPool *pool, Sums *sums,
         if (rc < 0) {
             return rc;
         }
-        sums->listed[slot->link[0].list]++;
-        sums->listed[slot->link[1].list]++;
+        group = ms_claim_group(pool, slot->claim);
+        sums->listed[group][slot->link[0].list]++;
+        sums->listed[group][slot->link[1].list]++;
     }
     return 0;
 }
 
-static int check_lists_locked(MsPool *pool, const Sums *sums,
-                              MemSchedMessage *message)
+static int check_group_locked(const MsPool *pool, unsigned group,
+                              const Sums *sums, MemSchedMessage *message)
 {
     for (unsigned list = MS_LIST_NONE + 1; list < MS_LISTS; list++) {
+        const MsSlotHead *head = &pool->group[group].lists[list];
         unsigned which = list >= MS_LIST_DIRTY_FULL;
         uint32_t n = 0, prev = MS_NO_SLOT;
 
-        for (uint32_t i = pool->lists[list].first; i != MS_NO_SLOT;
+        for (uint32_t i = head->first; i != MS_NO_SLOT;
              i = pool->slots[i].link[which].next) {
             const MsSlotLink *link = &pool->slots[i].link[which];
 
@@ -149,13 +152,36 @@ static int check_lists_locked(MsPool *pool, const Sums *sums,
             }
             prev = i;
         }
-        if (n != pool->lists[list].count || n != sums->listed[list]) {
-            return differs(message, "pool list %u: %u slots, counted as %u, "
-                           "%u say that they are on it", list, n,
-                           pool->lists[list].count, sums->listed[list]);
+        if (n != head->count || n != sums->listed[group][list] ||
+            head->last != prev) {
+            return differs(message, "pool list %u of claim %u: %u slots, "
+                           "counted as %u, %u say that they are on it", list,
+                           group, n, head->count, sums->listed[group][list]);
         }
     }
     return 0;
+}
+
+static int check_lists_locked(const MsPool *pool, const Sums *sums,
+                              MemSchedMessage *message)
+{
+    uint32_t claimed[MS_LISTS] = { 0 };
+    int rc = 0;
+
+    for (unsigned g = 0; g <= MS_POOL_CLAIMS && rc == 0; g++) {
+        for (unsigned list = 0; g && list < MS_LISTS; list++) {
+            claimed[list] += pool->group[g].lists[list].count;
+        }
+        rc = check_group_locked(pool, g, sums, message);
+    }
+    for (unsigned list = 0; list < MS_LISTS && rc == 0; list++) {
+        if (claimed[list] != pool->claimed[list]) {
+            rc = differs(message, "pool list %u: %u slots are claimed, "
+                         "counted as %u", list, claimed[list],
+                         pool->claimed[list]);
+        }
+    }
+    return rc;
 }
 
 static int check_sums_locked(MsPool *pool, const Sums *s,

@@ -58,15 +58,28 @@ typedef struct MsSlot {
     MsPageSet clean;
     MsPageSet busy;
     MsSlotLink link[MS_LINKS];  /* 1: dirty small pages; 0: the rest */
+    MsPoolClaim claim;          /* for whom its pages were captured */
     uint8_t kind;               /* MsSlotKind */
     bool clean_whole;           /* WHOLE: all zero */
     bool table;                 /* a page table may be there */
 } MsSlot;
 
 typedef struct MsSlotHead {
-    uint32_t first;
+    uint32_t first, last;
     uint32_t count;
 } MsSlotHead;
+
+/*
+ * Free pages of one claim, or (group 0) everybody's.  A slot whose claim was
+ * closed belongs to group 0, whatever its name says.
+ */
+typedef struct MsGroup {
+    MsSlotHead lists[MS_LISTS];
+    uint32_t open_slot;         /* small captures go here while they fit */
+    uint32_t loans;             /* of its pages */
+    uint32_t serial;            /* of the claim: a name is used once */
+    bool open;
+} MsGroup;
 
 /* A part of the arena that is advised one way: slots [first, end). */
 typedef struct MsZone {
@@ -89,8 +102,8 @@ struct MsPool {
 
     MsLock lock;                /* guards everything below */
     MsZone huge, small;
-    MsSlotHead lists[MS_LISTS];
-    uint32_t open_slot;         /* small captures go here while they fit */
+    MsGroup group[1 + MS_POOL_CLAIMS];
+    uint32_t claimed[MS_LISTS]; /* slots on lists of claims */
     MsPoolCounts counts;
     uint64_t small_clean;       /* part of free_clean: in small slots */
     uint64_t small_dirty;
@@ -127,16 +140,21 @@ int ms_pool_populate(const MsPool *pool, char *address, uint64_t bytes);
 
 /* ---- pool-slot.c: lists and sets; the pool's lock is held ---- */
 
-/* Put the slot on the lists that its contents ask for. */
+/* Put the slot on the lists that its contents ask for; empty: no claim's. */
 void ms_slot_sort_locked(MsPool *pool, uint32_t slot);
 
 /* Take it off its lists. */
 void ms_slot_unlist_locked(MsPool *pool, uint32_t slot);
 
-/* The first of a list, or MS_NO_SLOT. */
+/* The first of a list of everybody's, or MS_NO_SLOT. */
 static inline uint32_t ms_slot_first(const MsPool *pool, MsSlotList list)
 {
-    return pool->lists[list].first;
+    return pool->group[0].lists[list].first;
+}
+
+static inline uint32_t ms_slot_listed(const MsPool *pool, MsSlotList list)
+{
+    return pool->group[0].lists[list].count;
 }
 
 /*
@@ -170,11 +188,12 @@ void ms_pool_count_small_locked(MsPool *pool, bool clean, int64_t pages);
 void ms_pool_count_huge_locked(MsPool *pool, bool clean, int sign);
 
 /*
- * Find a run of up to @want free small pages, clean or dirty.  Looks at a
- * bounded number of slots.  Its length, 0 where there is none.
+ * Find a run of up to @want free small pages of a group, clean or dirty.
+ * Looks at a bounded number of slots.  Its length, 0 where there is none.
  */
-unsigned ms_slot_find_run_locked(MsPool *pool, bool clean, unsigned want,
-                                 uint32_t *ret_slot, unsigned *ret_first);
+unsigned ms_slot_find_run_locked(MsPool *pool, unsigned group, bool clean,
+                                 unsigned want, uint32_t *ret_slot,
+                                 unsigned *ret_first);
 
 /* The books of a whole slot that has been broken: small, dirty pages. */
 void ms_slot_break_locked(MsPool *pool, uint32_t slot);
@@ -182,16 +201,39 @@ void ms_slot_break_locked(MsPool *pool, uint32_t slot);
 /* Write something into each page of a slot, or a run: none is zero then. */
 void ms_pool_mark_pages(char *address, uint32_t pages);
 
+/* ---- pool-claim.c ---- */
+
+/* The group of a claim's pages: 0 for none, and for one that was closed. */
+static inline unsigned ms_claim_group(const MsPool *pool, MsPoolClaim claim)
+{
+    unsigned group = claim % (1 + MS_POOL_CLAIMS);
+
+    return group && pool->group[group].serial == claim / (1 + MS_POOL_CLAIMS)
+           ? group : 0;
+}
+
+/* A slot of any claim that is on @list, or MS_NO_SLOT. */
+uint32_t ms_claim_first_locked(const MsPool *pool, MsSlotList list);
+
+/* Slots of a group with small pages. */
+static inline uint32_t ms_group_small(const MsPool *pool, unsigned group)
+{
+    const MsSlotHead *lists = pool->group[group].lists;
+
+    return lists[MS_LIST_CLEAN_FULL].count + lists[MS_LIST_CLEAN_PART].count +
+           lists[MS_LIST_DIRTY_FULL].count + lists[MS_LIST_DIRTY_PART].count;
+}
+
 /* ---- pool-work.c ---- */
 
 /* Small pages were taken: so many are wanted again soon, perhaps. */
 void ms_pool_note_demand_locked(MsPool *pool, uint32_t pages);
 
 /*
- * Make small pages out of a huge one, in a small slot; all of them dirty.
- * Gives the lock up for about 1 ms.  False: there is none.
+ * Make small pages out of a huge one of a group, in a small slot; all of them
+ * dirty.  Gives the lock up for about 1 ms.  False: there is none.
  */
-bool ms_pool_break_locked(MsPool *pool);
+bool ms_pool_break_locked(MsPool *pool, unsigned group);
 
 /*
  * Have the kernel split the huge page that @page is a part of, though no

@@ -24,29 +24,38 @@
 
 static void unlink_locked(MsPool *pool, uint32_t index, unsigned which)
 {
-    MsSlotLink *link = &pool->slots[index].link[which];
-    MsSlotHead *head = &pool->lists[link->list];
+    MsSlot *slot = &pool->slots[index];
+    MsSlotLink *link = &slot->link[which];
+    unsigned group;
+    MsSlotHead *head;
 
     if (link->list == MS_LIST_NONE) {
         return;
     }
+    group = ms_claim_group(pool, slot->claim);
+    head = &pool->group[group].lists[link->list];
     if (link->prev == MS_NO_SLOT) {
         head->first = link->next;
     } else {
         pool->slots[link->prev].link[which].next = link->next;
     }
-    if (link->next != MS_NO_SLOT) {
+    if (link->next == MS_NO_SLOT) {
+        head->last = link->prev;
+    } else {
         pool->slots[link->next].link[which].prev = link->prev;
     }
     head->count--;
+    pool->claimed[link->list] -= group != 0;
     link->list = MS_LIST_NONE;
 }
 
 static void link_locked(MsPool *pool, uint32_t index, unsigned which,
                         MsSlotList list)
 {
-    MsSlotLink *link = &pool->slots[index].link[which];
-    MsSlotHead *head = &pool->lists[list];
+    MsSlot *slot = &pool->slots[index];
+    MsSlotLink *link = &slot->link[which];
+    unsigned group;
+    MsSlotHead *head;
 
     if (link->list == list) {
         return;
@@ -55,14 +64,19 @@ static void link_locked(MsPool *pool, uint32_t index, unsigned which,
     if (list == MS_LIST_NONE) {
         return;
     }
+    group = ms_claim_group(pool, slot->claim);
+    head = &pool->group[group].lists[list];
     link->list = list;
     link->prev = MS_NO_SLOT;
     link->next = head->first;
-    if (head->first != MS_NO_SLOT) {
+    if (head->first == MS_NO_SLOT) {
+        head->last = index;
+    } else {
         pool->slots[head->first].link[which].prev = index;
     }
     head->first = index;
     head->count++;
+    pool->claimed[list] += group != 0;
 }
 
 void ms_slot_unlist_locked(MsPool *pool, uint32_t index)
@@ -73,7 +87,7 @@ void ms_slot_unlist_locked(MsPool *pool, uint32_t index)
 
 static void sort_small_locked(MsPool *pool, uint32_t index)
 {
-    const MsSlot *slot = &pool->slots[index];
+    MsSlot *slot = &pool->slots[index];
     uint64_t any_clean = 0, all_clean = ~UINT64_C(0);
     uint64_t any_dirty = 0, all_dirty = ~UINT64_C(0);
     uint64_t busy = 0;
@@ -96,6 +110,10 @@ static void sort_small_locked(MsPool *pool, uint32_t index)
         rest = all_clean == ~UINT64_C(0) ? MS_LIST_CLEAN_FULL
                                          : MS_LIST_CLEAN_PART;
     } else if (!any_dirty && !busy) {
+        if (slot->claim != MS_POOL_NO_CLAIM) {
+            ms_slot_unlist_locked(pool, index);
+            slot->claim = MS_POOL_NO_CLAIM;
+        }
         if (!ms_slot_in_huge_zone(pool, index)) {
             rest = MS_LIST_SMALL_EMPTY;
         } else {
@@ -237,11 +255,11 @@ void ms_pool_count_huge_locked(MsPool *pool, bool clean, int sign)
 }
 
 /* The longest run of one list's first slots, if longer than @best. */
-static unsigned find_in_list(MsPool *pool, MsSlotList list, bool clean,
+static unsigned find_in_list(MsPool *pool, const MsSlotHead *head, bool clean,
                              unsigned want, unsigned best,
                              uint32_t *ret_slot, unsigned *ret_first)
 {
-    uint32_t index = ms_slot_first(pool, list);
+    uint32_t index = head->first;
 
     for (unsigned look = 0; look < MAX_LOOKS && index != MS_NO_SLOT &&
          best < want; look++) {
@@ -260,11 +278,15 @@ static unsigned find_in_list(MsPool *pool, MsSlotList list, bool clean,
     return best;
 }
 
-unsigned ms_slot_find_run_locked(MsPool *pool, bool clean, unsigned want,
-                                 uint32_t *ret_slot, unsigned *ret_first)
+unsigned ms_slot_find_run_locked(MsPool *pool, unsigned group, bool clean,
+                                 unsigned want, uint32_t *ret_slot,
+                                 unsigned *ret_first)
 {
-    MsSlotList full = clean ? MS_LIST_CLEAN_FULL : MS_LIST_DIRTY_FULL;
-    MsSlotList part = clean ? MS_LIST_CLEAN_PART : MS_LIST_DIRTY_PART;
+    const MsSlotHead *lists = pool->group[group].lists;
+    const MsSlotHead *full = &lists[clean ? MS_LIST_CLEAN_FULL
+                                          : MS_LIST_DIRTY_FULL];
+    const MsSlotHead *part = &lists[clean ? MS_LIST_CLEAN_PART
+                                          : MS_LIST_DIRTY_PART];
     bool whole_first = want >= LONG_RUN_PAGES;
     unsigned best;
 

@@ -7,6 +7,8 @@
  * no new loan begins meanwhile, so the wait is bounded by one piece.
  *
  * Pieces, by value:
+ *   0. clear what was captured for a claim: somebody is waiting for it, and
+ *      gets these very pages;
  *   1. clear a dirty huge page (50 to 170 us): the next fault wants one;
  *   2. keep small clean pages in reserve: clearing dirty ones, or breaking a
  *      huge page off the fault path, where its split costs 0.7 ms;
@@ -50,6 +52,8 @@
 
 typedef enum Job {
     JOB_NONE,
+    JOB_CLEAR_CLAIM_HUGE,
+    JOB_CLEAR_CLAIM,
     JOB_CLEAR_HUGE,
     JOB_RESERVE_CLEAR,
     JOB_RESERVE_BREAK,
@@ -93,11 +97,23 @@ static uint64_t surplus_from_locked(MsPool *pool)
     return 2 * (kept_pages_locked(pool) + FRAME_PAGES);
 }
 
+static bool claims_small_locked(const MsPool *pool)
+{
+    const uint32_t *n = pool->claimed;
+
+    return n[MS_LIST_CLEAN_FULL] + n[MS_LIST_CLEAN_PART] +
+           n[MS_LIST_DIRTY_FULL] + n[MS_LIST_DIRTY_PART] > 0;
+}
+
 static bool wants_remake_locked(MsPool *pool)
 {
     uint64_t small = pool->small_clean + pool->small_dirty;
 
-    if (small < FRAME_PAGES ||
+    /*
+     * Nor while pages are claimed: their frames are to stay as they are, the
+     * counters do not tell them apart, and the transfer needs the CPU.
+     */
+    if (small < FRAME_PAGES || claims_small_locked(pool) ||
         (pool->remake_after_ns &&
          pool->sys->now_ns(pool->sys) < pool->remake_after_ns)) {
         return false;
@@ -112,16 +128,23 @@ static Job next_job_locked(MsPool *pool)
     if (pool->paused || pool->waiters) {
         return JOB_NONE;
     }
-    if (pool->lists[MS_LIST_HUGE_DIRTY].count) {
+    if (pool->claimed[MS_LIST_HUGE_DIRTY]) {
+        return JOB_CLEAR_CLAIM_HUGE;
+    }
+    if (pool->claimed[MS_LIST_DIRTY_FULL] +
+        pool->claimed[MS_LIST_DIRTY_PART]) {
+        return JOB_CLEAR_CLAIM;
+    }
+    if (ms_slot_listed(pool, MS_LIST_HUGE_DIRTY)) {
         return JOB_CLEAR_HUGE;
     }
     if (pool->small_clean < pool->reserve_pages) {
         if (pool->small_dirty) {
             return JOB_RESERVE_CLEAR;
         }
-        if (pool->lists[MS_LIST_HUGE_CLEAN].count * FRAME_PAGES >
+        if (ms_slot_listed(pool, MS_LIST_HUGE_CLEAN) * FRAME_PAGES >
             BREAK_RESERVE_FACTOR * pool->reserve_pages &&
-            (pool->lists[MS_LIST_SMALL_EMPTY].count ||
+            (ms_slot_listed(pool, MS_LIST_SMALL_EMPTY) ||
              pool->small.fresh < pool->small.end)) {
             return JOB_RESERVE_BREAK;
         }
@@ -132,33 +155,36 @@ static Job next_job_locked(MsPool *pool)
     if (pool->small_dirty) {
         return JOB_CLEAR_SMALL;
     }
-    if (pool->lists[MS_LIST_HUGE_TABLE].count) {
+    if (ms_slot_listed(pool, MS_LIST_HUGE_TABLE)) {
         return JOB_DROP_TABLE;
     }
     return JOB_NONE;
 }
 
-static void loan_begin_locked(MsPool *pool, bool huge)
+/* @group: of the claim that the pages are from; 0 for several. */
+static void loan_begin_locked(MsPool *pool, unsigned group, bool huge)
 {
     pool->loans++;
     pool->huge_loans += huge;
+    pool->group[group].loans++;
 }
 
-static void loan_end_locked(MsPool *pool, bool huge)
+static void loan_end_locked(MsPool *pool, unsigned group, bool huge)
 {
     pool->loans--;
     pool->huge_loans -= huge;
+    pool->group[group].loans--;
     ms_cond_broadcast(&pool->returned);
 }
 
-static void clear_huge_locked(MsPool *pool)
+static void clear_huge_locked(MsPool *pool, uint32_t index)
 {
-    uint32_t index = ms_slot_first(pool, MS_LIST_HUGE_DIRTY);
     MsSlot *slot = &pool->slots[index];
+    unsigned group = ms_claim_group(pool, slot->claim);
 
     ms_slot_unlist_locked(pool, index);
     slot->kind = MS_SLOT_OUT;
-    loan_begin_locked(pool, true);
+    loan_begin_locked(pool, group, true);
     ms_unlock(&pool->lock);
 
     ms_clear_pages(ms_slot_address(pool, index), FRAME_PAGES);
@@ -170,7 +196,7 @@ static void clear_huge_locked(MsPool *pool)
     slot->clean_whole = true;
     ms_slot_sort_locked(pool, index);
     pool->counts.scrubbed_pages += FRAME_PAGES;
-    loan_end_locked(pool, true);
+    loan_end_locked(pool, group, true);
 }
 
 /* Small pages on loan. */
@@ -181,11 +207,13 @@ typedef struct Piece {
     bool clean;
 } Piece;
 
-static bool borrow_locked(MsPool *pool, bool clean, unsigned max, Piece *piece)
+static bool borrow_locked(MsPool *pool, unsigned group, bool clean,
+                          unsigned max, Piece *piece)
 {
     uint32_t slot;
     unsigned first = 0;
-    unsigned n = ms_slot_find_run_locked(pool, clean, max, &slot, &first);
+    unsigned n = ms_slot_find_run_locked(pool, group, clean, max, &slot,
+                                         &first);
 
     if (n) {
         ms_slot_lend_locked(pool, slot, first, n);
@@ -202,14 +230,14 @@ static char *piece_address(const MsPool *pool, const Piece *piece)
            piece->first * MEMSCHED_PAGE_SIZE;
 }
 
-static void clear_small_locked(MsPool *pool)
+static void clear_small_locked(MsPool *pool, unsigned group)
 {
     Piece piece;
 
-    if (!borrow_locked(pool, false, FRAME_PAGES, &piece)) {
+    if (!borrow_locked(pool, group, false, FRAME_PAGES, &piece)) {
         return;
     }
-    loan_begin_locked(pool, false);
+    loan_begin_locked(pool, group, false);
     ms_unlock(&pool->lock);
 
     ms_clear_pages(piece_address(pool, &piece), piece.pages);
@@ -220,7 +248,18 @@ static void clear_small_locked(MsPool *pool)
     ms_pool_count_small_locked(pool, false, -(int64_t)piece.pages);
     ms_pool_count_small_locked(pool, true, piece.pages);
     pool->counts.scrubbed_pages += piece.pages;
-    loan_end_locked(pool, false);
+    loan_end_locked(pool, group, false);
+}
+
+/* Clear dirty small pages of any claim. */
+static void clear_claim_locked(MsPool *pool)
+{
+    uint32_t index = ms_claim_first_locked(pool, MS_LIST_DIRTY_FULL);
+
+    if (index == MS_NO_SLOT) {
+        index = ms_claim_first_locked(pool, MS_LIST_DIRTY_PART);
+    }
+    clear_small_locked(pool, ms_claim_group(pool, pool->slots[index].claim));
 }
 
 /* ---- breaking ---- */
@@ -230,15 +269,16 @@ static void clear_small_locked(MsPool *pool)
  * slot: only after that may its pages be cleared (ms_touch_pages() says why).
  * A dirty one first, where there is one: marked pages are dirty anyway.
  */
-bool ms_pool_break_locked(MsPool *pool)
+bool ms_pool_break_locked(MsPool *pool, unsigned group)
 {
-    uint32_t from = ms_slot_first(pool, MS_LIST_HUGE_DIRTY);
+    const MsSlotHead *lists = pool->group[group].lists;
+    uint32_t from = lists[MS_LIST_HUGE_DIRTY].first;
     uint32_t to = MS_NO_SLOT;
     MsMoveResult moved;
     MsPageSet here, there;
 
     if (from == MS_NO_SLOT) {
-        from = ms_slot_first(pool, MS_LIST_HUGE_CLEAN);
+        from = lists[MS_LIST_HUGE_CLEAN].first;
     }
     if (from != MS_NO_SLOT) {
         to = ms_slot_empty_small_locked(pool);
@@ -249,8 +289,9 @@ bool ms_pool_break_locked(MsPool *pool)
     ms_slot_unlist_locked(pool, from);
     pool->slots[from].kind = MS_SLOT_OUT;
     ms_pageset_add(&pool->slots[to].busy, 0, FRAME_PAGES);
+    pool->slots[to].claim = pool->slots[from].claim;
     ms_slot_sort_locked(pool, to);
-    loan_begin_locked(pool, false);
+    loan_begin_locked(pool, group, false);
     ms_unlock(&pool->lock);
 
     ms_pool_mark_pages(ms_slot_address(pool, from), FRAME_PAGES);
@@ -275,7 +316,7 @@ bool ms_pool_break_locked(MsPool *pool)
     ms_slot_sort_locked(pool, from);
     ms_slot_return_locked(pool, to, 0, FRAME_PAGES, &there, false);
     pool->counts.broken++;
-    loan_end_locked(pool, false);
+    loan_end_locked(pool, group, false);
     return true;
 }
 
@@ -300,7 +341,8 @@ static unsigned gather_locked(MsPool *pool, bool clean, Piece *pieces,
                               unsigned count, uint32_t *pages)
 {
     while (*pages < FRAME_PAGES && count < MAX_PIECES &&
-           borrow_locked(pool, clean, FRAME_PAGES - *pages, &pieces[count])) {
+           borrow_locked(pool, 0, clean, FRAME_PAGES - *pages,
+                         &pieces[count])) {
         *pages += pieces[count].pages;
         count++;
     }
@@ -351,7 +393,7 @@ static void remake_borrowed_locked(MsPool *pool, const Piece *pieces,
     MsSlot *slot = &pool->slots[index];
     bool done;
 
-    loan_begin_locked(pool, false);
+    loan_begin_locked(pool, 0, false);
     ms_unlock(&pool->lock);
 
     done = fresh_huge(pool, index, table);
@@ -377,7 +419,7 @@ static void remake_borrowed_locked(MsPool *pool, const Piece *pieces,
                                 REMAKE_PAUSE_NS;
     }
     ms_slot_sort_locked(pool, index);
-    loan_end_locked(pool, false);
+    loan_end_locked(pool, 0, false);
 }
 
 /* Pages that are too scattered are left; the next piece clears them. */
@@ -411,7 +453,7 @@ static void drop_table_locked(MsPool *pool)
 
     ms_slot_unlist_locked(pool, index);
     slot->kind = MS_SLOT_OUT;
-    loan_begin_locked(pool, false);
+    loan_begin_locked(pool, 0, false);
     ms_unlock(&pool->lock);
 
     pool->sys->madvise(pool->sys, ms_slot_address(pool, index),
@@ -421,7 +463,7 @@ static void drop_table_locked(MsPool *pool)
     slot->kind = MS_SLOT_SMALL;
     slot->table = false;
     ms_slot_sort_locked(pool, index);
-    loan_end_locked(pool, false);
+    loan_end_locked(pool, 0, false);
 }
 
 int ms_pool_work(MsPool *pool)
@@ -433,15 +475,22 @@ int ms_pool_work(MsPool *pool)
     switch (job) {
     case JOB_NONE:
         break;
+    case JOB_CLEAR_CLAIM_HUGE:
+        clear_huge_locked(pool, ms_claim_first_locked(pool,
+                                                      MS_LIST_HUGE_DIRTY));
+        break;
+    case JOB_CLEAR_CLAIM:
+        clear_claim_locked(pool);
+        break;
     case JOB_CLEAR_HUGE:
-        clear_huge_locked(pool);
+        clear_huge_locked(pool, ms_slot_first(pool, MS_LIST_HUGE_DIRTY));
         break;
     case JOB_RESERVE_CLEAR:
     case JOB_CLEAR_SMALL:
-        clear_small_locked(pool);
+        clear_small_locked(pool, 0);
         break;
     case JOB_RESERVE_BREAK:
-        ms_pool_break_locked(pool);
+        ms_pool_break_locked(pool, 0);
         break;
     case JOB_REMAKE:
         remake_locked(pool);

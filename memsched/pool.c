@@ -1,9 +1,10 @@
 /*
  * The pool: taking pages out of it and putting pages in
  *
- * Runs of pages go out and come back here.  pool-arena.c made the arena,
- * pool-slot.c keeps the books of its slots, pool-work.c clears and remakes
- * behind, pool-check.c recounts.
+ * Runs of pages go out and come back here.  pool-take.c chooses what to take,
+ * pool-arena.c made the arena, pool-slot.c keeps the books of its slots,
+ * pool-claim.c knows for whom pages were captured, pool-work.c clears and
+ * remakes behind, pool-check.c recounts.
  *
  * Invariants, under the lock:
  *   - a position is free (present), out (busy), or empty: never two of these;
@@ -33,9 +34,6 @@
 
 /* Slots looked at for room before a new one is opened. */
 #define MAX_ROOM_LOOKS 8
-
-/* A waiting take looks again at least this often. */
-#define WAIT_NS (100 * 1000 * 1000)
 
 const MsUffd *ms_pool_uffd(const MsPool *pool)
 {
@@ -95,18 +93,24 @@ static unsigned best_room_locked(MsPool *pool, unsigned pages,
     return best;
 }
 
-/* Where a small run of @pages goes: the length that fits, 0 for none. */
-static unsigned find_room_locked(MsPool *pool, unsigned pages,
-                                 uint32_t *ret_slot, unsigned *ret_first)
+/*
+ * Where a small run of @pages goes, beside others of its claim: the length that
+ * fits, 0 for none.
+ */
+static unsigned find_room_locked(MsPool *pool, MsPoolClaim claim,
+                                 unsigned pages, uint32_t *ret_slot,
+                                 unsigned *ret_first)
 {
-    uint32_t slot = pool->open_slot;
+    MsGroup *group = &pool->group[ms_claim_group(pool, claim)];
+    uint32_t slot = group->open_slot;
 
-    if (room_fits_locked(pool, slot, pages, ret_first)) {
+    if (room_fits_locked(pool, slot, pages, ret_first) &&
+        &pool->group[ms_claim_group(pool, pool->slots[slot].claim)] == group) {
         *ret_slot = slot;
         return pages;
     }
     if (pages < LONG_RUN_PAGES) {
-        slot = ms_slot_first(pool, MS_LIST_DIRTY_PART);
+        slot = group->lists[MS_LIST_DIRTY_PART].first;
         for (unsigned i = 0; i < MAX_ROOM_LOOKS && slot != MS_NO_SLOT; i++) {
             if (!ms_slot_in_huge_zone(pool, slot) &&
                 room_fits_locked(pool, slot, pages, ret_first)) {
@@ -118,7 +122,8 @@ static unsigned find_room_locked(MsPool *pool, unsigned pages,
     }
     slot = ms_slot_empty_small_locked(pool);
     if (slot != MS_NO_SLOT) {
-        pool->open_slot = slot;
+        pool->slots[slot].claim = claim;
+        group->open_slot = slot;
         *ret_slot = slot;
         *ret_first = 0;
         return pages;
@@ -126,7 +131,8 @@ static unsigned find_room_locked(MsPool *pool, unsigned pages,
     return best_room_locked(pool, pages, ret_slot, ret_first);
 }
 
-static int capture_begin_huge(MsPool *pool, MsPoolRun *ret_run)
+static int capture_begin_huge(MsPool *pool, MsPoolClaim claim,
+                              MsPoolRun *ret_run)
 {
     uint32_t slot;
     bool table;
@@ -134,6 +140,7 @@ static int capture_begin_huge(MsPool *pool, MsPoolRun *ret_run)
     ms_lock(&pool->lock);
     slot = ms_slot_empty_huge_locked(pool, &table);
     if (slot != MS_NO_SLOT) {
+        pool->slots[slot].claim = claim;
         pool->counts.capture_pages += MEMSCHED_PAGES_PER_FRAME;
     }
     ms_unlock(&pool->lock);
@@ -158,15 +165,22 @@ static int capture_begin_huge(MsPool *pool, MsPoolRun *ret_run)
 int ms_pool_capture_begin(MsPool *pool, uint32_t pages, bool huge,
                           MsPoolRun *ret_run)
 {
+    return ms_pool_capture_begin_for(pool, MS_POOL_NO_CLAIM, pages, huge,
+                                     ret_run);
+}
+
+int ms_pool_capture_begin_for(MsPool *pool, MsPoolClaim claim,
+                              uint32_t pages, bool huge, MsPoolRun *ret_run)
+{
     uint32_t slot = MS_NO_SLOT;
     unsigned first = 0, n;
 
     assert(pages >= 1 && pages <= MEMSCHED_PAGES_PER_FRAME);
     if (huge) {
-        return capture_begin_huge(pool, ret_run);
+        return capture_begin_huge(pool, claim, ret_run);
     }
     ms_lock(&pool->lock);
-    n = find_room_locked(pool, pages, &slot, &first);
+    n = find_room_locked(pool, claim, pages, &slot, &first);
     if (n) {
         ms_pageset_add(&pool->slots[slot].busy, first, n);
         ms_slot_sort_locked(pool, slot);
@@ -275,153 +289,7 @@ void ms_pool_capture_end(MsPool *pool, MsPoolRun *run,
     run->pages = 0;
 }
 
-/* ---- Pool to guest ---- */
-
-static bool take_whole_locked(MsPool *pool, bool clean, MsPoolRun *run)
-{
-    uint32_t index = ms_slot_first(pool, clean ? MS_LIST_HUGE_CLEAN
-                                               : MS_LIST_HUGE_DIRTY);
-
-    if (index == MS_NO_SLOT) {
-        return false;
-    }
-    ms_slot_unlist_locked(pool, index);
-    pool->slots[index].kind = MS_SLOT_OUT;
-    ms_pool_count_huge_locked(pool, clean, -1);
-    *run = (MsPoolRun) {
-        .address = ms_slot_address(pool, index),
-        .pages = MEMSCHED_PAGES_PER_FRAME,
-        .slot = index,
-        .huge = true,
-        .clean = clean,
-    };
-    return true;
-}
-
-static bool take_huge_locked(MsPool *pool, unsigned flags, MsPoolRun *run)
-{
-    if (flags & MS_POOL_DIRTY) {
-        return take_whole_locked(pool, false, run) ||
-               take_whole_locked(pool, true, run);
-    }
-    return take_whole_locked(pool, true, run) ||
-           (!(flags & MS_POOL_NOWAIT) && take_whole_locked(pool, false, run));
-}
-
-static bool take_small_locked(MsPool *pool, unsigned flags, unsigned pages,
-                              MsPoolRun *run)
-{
-    bool clean = !(flags & MS_POOL_DIRTY);
-    bool other = !clean || !(flags & MS_POOL_NOWAIT);
-    uint32_t slot = MS_NO_SLOT, slot2 = MS_NO_SLOT;
-    unsigned first = 0, first2 = 0, n, n2 = 0;
-
-    n = ms_slot_find_run_locked(pool, clean, pages, &slot, &first);
-    /*
-     * The other kind where the wished one gives a much shorter run: a call
-     * and a fault cost as much as clearing some 20 pages.
-     */
-    if (other && n * 4 < pages && n < 16) {
-        n2 = ms_slot_find_run_locked(pool, !clean, pages, &slot2, &first2);
-        if (n2 > n * 4) {
-            clean = !clean;
-            n = n2;
-            slot = slot2;
-            first = first2;
-        }
-    }
-    if (!n) {
-        return false;
-    }
-    ms_slot_lend_locked(pool, slot, first, n);
-    ms_pool_count_small_locked(pool, clean, -(int64_t)n);
-    ms_pool_note_demand_locked(pool, n);
-    *run = (MsPoolRun) {
-        .address = ms_slot_address(pool, slot) + first * MEMSCHED_PAGE_SIZE,
-        .pages = n,
-        .slot = slot,
-        .first = first,
-        .clean = clean,
-    };
-    return true;
-}
-
-static bool take_locked(MsPool *pool, unsigned flags, unsigned pages,
-                        MsPoolRun *run)
-{
-    if (flags & MS_POOL_HUGE) {
-        return take_huge_locked(pool, flags, run);
-    }
-    if (take_small_locked(pool, flags, pages, run)) {
-        return true;
-    }
-    /* Breaking gives the lock up, another take may be first: once more. */
-    while (!(flags & (MS_POOL_NOWAIT | MS_POOL_NOBREAK)) &&
-           ms_pool_break_locked(pool)) {
-        if (take_small_locked(pool, flags, pages, run)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static int take_or_wait(MsPool *pool, unsigned flags, unsigned pages,
-                        MsPoolRun *run)
-{
-    int rc = 0;
-
-    ms_lock(&pool->lock);
-    while (!take_locked(pool, flags, pages, run)) {
-        uint32_t loans = flags & MS_POOL_HUGE ? pool->huge_loans : pool->loans;
-
-        if (pool->counts.free_clean_pages + pool->counts.free_dirty_pages
-            == 0) {
-            rc = -ENOMEM;
-            break;
-        }
-        if (!loans || (flags & MS_POOL_NOWAIT)) {
-            rc = -EAGAIN;
-            break;
-        }
-        /* No new loan begins while somebody waits: this ends. */
-        pool->waiters++;
-        pool->counts.waits++;
-        ms_cond_wait_ns(&pool->returned, &pool->lock, WAIT_NS);
-        pool->waiters--;
-        ms_pool_work_changed_locked(pool);
-    }
-    if (rc == 0) {
-        pool->counts.taken_pages += run->pages;
-    }
-    ms_unlock(&pool->lock);
-    return rc;
-}
-
-int ms_pool_take(MsPool *pool, uint32_t pages, unsigned flags,
-                 MsPoolRun *ret_run)
-{
-    MsPoolRun run;
-    int rc;
-
-    assert(pages >= 1 && pages <= MEMSCHED_PAGES_PER_FRAME);
-    rc = take_or_wait(pool, flags, pages, &run);
-    if (rc < 0) {
-        return rc;
-    }
-    if (!run.clean && !(flags & MS_POOL_DIRTY)) {
-        ms_clear_pages(run.address, run.pages);
-        run.clean = true;
-        run.scrubbed_inline = true;
-        ms_lock(&pool->lock);
-        pool->counts.scrubbed_inline_pages += run.pages;
-        ms_unlock(&pool->lock);
-    }
-#ifdef MEMSCHED_DEBUG
-    assert(!run.clean || ms_pages_are_zero(run.address, run.pages));
-#endif
-    *ret_run = run;
-    return 0;
-}
+/* ---- Pool to guest (what to take: pool-take.c) ---- */
 
 /*
  * A huge page was split on its way out, or found its destination taken after

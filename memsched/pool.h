@@ -21,6 +21,12 @@
  *       |                  put back                        v
  *       +--------------- [taken run] <---- take ------ free, clean
  *
+ * Claims.  What is captured for somebody is kept together, and comes out first
+ * when somebody takes for the same claim: so a transfer maps the very frames
+ * that the donor gave.  A claim is a preference and no more.  It promises no
+ * number of pages (the ledger does), and its pages are free pages like all
+ * others: they go to anybody once there are no others.
+ *
  * Counts.  At any moment, under the pool's lock:
  *     free_clean + free_dirty + taken = pages of the pool,
  * where pages on loan to the pool's own background work stay counted as free.
@@ -87,6 +93,22 @@ typedef struct MsPoolRun {
     bool capture;               /* which of the two ends it */
 } MsPoolRun;
 
+/* ---- claims ---- */
+
+/* A claim's name; one that was closed is the same as none. */
+typedef uint32_t MsPoolClaim;
+
+#define MS_POOL_NO_CLAIM 0
+
+/* At once: one for each transfer that may run. */
+#define MS_POOL_CLAIMS 64u
+
+/* [any] A new one, or MS_POOL_NO_CLAIM: too many are open. */
+MsPoolClaim ms_pool_claim_open(MsPool *pool);
+
+/* [any] Its pages are anybody's now.  Constant time; no claim is fine. */
+void ms_pool_claim_close(MsPool *pool, MsPoolClaim claim);
+
 /* ---- guest to pool ---- */
 
 /*
@@ -99,6 +121,10 @@ typedef struct MsPoolRun {
  */
 int ms_pool_capture_begin(MsPool *pool, uint32_t pages, bool huge,
                           MsPoolRun *ret_run);
+
+/* [free] The same, for a claim. */
+int ms_pool_capture_begin_for(MsPool *pool, MsPoolClaim claim,
+                              uint32_t pages, bool huge, MsPoolRun *ret_run);
 
 /*
  * [free] Move @pages pages from @src to position @first of the run; outcomes
@@ -133,6 +159,8 @@ typedef enum MsPoolTake {
                                    a dirty page */
     /* Not from huge chunks: -EAGAIN when no small page is left. */
     MS_POOL_NOBREAK = 1 << 3,
+    /* Rather break a huge chunk of the claim than take somebody's page. */
+    MS_POOL_BREAK_CLAIM = 1 << 4,
 } MsPoolTake;
 
 /*
@@ -150,6 +178,16 @@ typedef enum MsPoolTake {
  */
 int ms_pool_take(MsPool *pool, uint32_t pages, unsigned flags,
                  MsPoolRun *ret_run);
+
+/*
+ * [free] The same for a claim: its pages first, dirty ones (cleared here) too,
+ * and those that are just being cleared are waited for.  A huge page that is
+ * not the claim's comes only when the claim has no small pages either
+ * (-EAGAIN).  With MS_POOL_NOWAIT what is dirty, or on loan, is left where it
+ * is, and nobody else's is taken instead: -EAGAIN.
+ */
+int ms_pool_take_for(MsPool *pool, MsPoolClaim claim, uint32_t pages,
+                     unsigned flags, MsPoolRun *ret_run);
 
 /*
  * [free] Move pages [first, first + pages) of a taken run to @dst through
@@ -206,6 +244,8 @@ typedef struct MsPoolCounts {
     uint64_t broken;            /* huge chunks broken for small pages */
     uint64_t remade;            /* huge chunks made out of small pages */
     uint64_t waits;             /* takes that waited for background work */
+    uint64_t claim_taken_pages; /* of a claim's own, for that claim */
+    uint64_t claim_other_pages; /* of somebody else's, for a claim */
 } MsPoolCounts;
 
 /* [any] One consistent snapshot. */
@@ -223,10 +263,10 @@ int ms_pool_check(MsPool *pool, MemSchedMessage *ret_message);
 /* ---- background work: see scrub.h ---- */
 
 /*
- * [free] Do one bounded piece of it (at most one 2 MiB): clear a dirty huge
- * chunk; fill the small reserve; remake a huge chunk out of surplus small
- * pages; clear dirty small pages; in this order of value.  1: something was
- * done, 0: nothing to do, or -errno.
+ * [free] Do one bounded piece of it (at most one 2 MiB): clear what was
+ * captured for a claim; clear a dirty huge chunk; fill the small reserve;
+ * remake a huge chunk out of surplus small pages; clear dirty small pages; in
+ * this order of value.  1: something was done, 0: nothing to do, or -errno.
  */
 int ms_pool_work(MsPool *pool);
 

@@ -42,6 +42,8 @@ typedef struct Job {
     MsPageSet ballooned, reported;      /* what they were; the others: H */
     MsPageSet in;               /* populated */
     MsGrant grant;
+    MsPoolClaim claim;          /* whose pages are taken first */
+    unsigned take_flags;
     uint64_t moved, copied;
     bool whole;                 /* the frame is empty, and wanted whole */
     bool table;                 /* it may hold a page table */
@@ -80,6 +82,9 @@ static void grant_locked(Job *job)
     MsPageSet window;
 
     job->grant = (MsGrant) { 0 };
+    job->claim = MS_POOL_NO_CLAIM;
+    /* A touch does not wait for it: 1 ms. */
+    job->take_flags = touched ? 0 : MS_POOL_BREAK_CLAIM;
     ms_lock(&ms->ledger_lock);
     if (touched) {
         ms_ledger_grant(&ms->ledger, &client->account, 1,
@@ -94,6 +99,9 @@ static void grant_locked(Job *job)
     job->grant.from_claim += more.from_claim;
     job->grant.from_allowance += more.from_allowance;
     got = job->grant.pages;
+    if (job->grant.from_claim > 0) {
+        job->claim = client->pool_claim;
+    }
 
     if (got < want && touched) {
         ms_pageset_clear(&window);
@@ -172,10 +180,11 @@ static bool put_huge(Job *job)
     MsPageSet left;
     MsPoolRun run;
 
-    if (ms_pool_take(ms->pool, FRAME_PAGES, MS_POOL_HUGE | MS_POOL_NOWAIT,
-                     &run) < 0 &&
+    if (ms_pool_take_for(ms->pool, job->claim, FRAME_PAGES,
+                         MS_POOL_HUGE | MS_POOL_NOWAIT, &run) < 0 &&
         /* None is clean: to clear one (0.2 ms) keeps the guest huge. */
-        ms_pool_take(ms->pool, FRAME_PAGES, MS_POOL_HUGE, &run) < 0) {
+        ms_pool_take_for(ms->pool, job->claim, FRAME_PAGES, MS_POOL_HUGE,
+                         &run) < 0) {
         return false;
     }
     if (job->table &&
@@ -265,7 +274,8 @@ static void put_small(Job *job)
         MsPoolRun run;
         unsigned at = 0;
 
-        if (ms_pool_take(ms->pool, ms_pageset_count(&todo), 0, &run) < 0) {
+        if (ms_pool_take_for(ms->pool, job->claim, ms_pageset_count(&todo),
+                             job->take_flags, &run) < 0) {
             break;
         }
         ms_pageset_clear(&left);
@@ -381,8 +391,15 @@ void ms_populate_claim(MemSchedClient *client, uint64_t pages)
 /* Frames looked at in one step, so that the mover comes back soon. */
 #define STEP_FRAMES 16u
 
-/* Next frame with holes at or after the cursor, going round; false: none. */
-static bool next_holes(MemSchedRegion *region, uint64_t *ret_frame)
+/*
+ * What may be populated though nobody has touched it.  Reported pages too: a
+ * guest that reports what is free has few holes left, and may use either kind
+ * without a word.
+ */
+#define EMPTY_STATES (MS_STATE_BIT(HOLE) | MS_STATE_BIT(REPORTED))
+
+/* Next frame with such at or after the cursor, going round; false: none. */
+static bool next_empty(MemSchedRegion *region, uint64_t *ret_frame)
 {
     MsPages *pages = &region->pages;
     uint64_t from, first, count;
@@ -390,9 +407,9 @@ static bool next_holes(MemSchedRegion *region, uint64_t *ret_frame)
 
     ms_lock(&region->lock);
     from = region->prefetch_cursor * FRAME_PAGES;
-    found = ms_pages_next(pages, from, UINT64_MAX, MS_STATE_BIT(HOLE), &first,
+    found = ms_pages_next(pages, from, UINT64_MAX, EMPTY_STATES, &first,
                           &count) ||
-            ms_pages_next(pages, 0, from, MS_STATE_BIT(HOLE), &first, &count);
+            ms_pages_next(pages, 0, from, EMPTY_STATES, &first, &count);
     if (found) {
         *ret_frame = first / FRAME_PAGES;
         region->prefetch_cursor = *ret_frame + 1;
@@ -405,7 +422,7 @@ static bool next_holes(MemSchedRegion *region, uint64_t *ret_frame)
 static uint64_t prefetch_region(MemSchedRegion *region, uint64_t pages)
 {
     MsPopulate populate = {
-        .region = region, .mask = MS_STATE_BIT(HOLE),
+        .region = region, .mask = EMPTY_STATES,
         .touched = MS_PAGESET_PAGES,
         .grant_flags = MS_GRANT_CLAIM_ONLY | MS_GRANT_AHEAD,
     };
@@ -418,7 +435,7 @@ static uint64_t prefetch_region(MemSchedRegion *region, uint64_t pages)
     for (unsigned i = 0; i < STEP_FRAMES && done < pages; i++) {
         uint64_t n;
 
-        if (!next_holes(region, &populate.frame)) {
+        if (!next_empty(region, &populate.frame)) {
             break;
         }
         ms_pageset_clear(&populate.want);

@@ -14,9 +14,9 @@
 #include "pageset.h"
 
 /*
- * Fill holes (H) of @client out of its claim, up to @pages, ahead of use; what
- * finds no hole stays claimed.  Queued for the mover; returns at once; adds to
- * an earlier wish.
+ * Fill holes and reported pages (H, P) of @client out of its claim, up to
+ * @pages, ahead of use; what finds no such place stays claimed.  Queued for the
+ * mover; returns at once; adds to an earlier wish.
  */
 void ms_populate_claim(MemSchedClient *client, uint64_t pages);
 

@@ -142,6 +142,7 @@ static void look(MsSched *sched, MemSchedClient *client, Look *l)
                      pages.count[MEMSCHED_PAGE_GIVEN],
         .given = pages.count[MEMSCHED_PAGE_GIVEN],
         .holes = pages.count[MEMSCHED_PAGE_HOLE] +
+                 pages.count[MEMSCHED_PAGE_REPORTED] +
                  pages.count[MEMSCHED_PAGE_TRANSIT],
         .ram = atomic_load(&client->ram_pages), .min = client->account.min,
         .hungry_ns = l->record->hungry_ns,

@@ -88,7 +88,15 @@ static void finish_locked(MsSched *sched, MsTransfer *transfer)
 {
     MemSchedEvent event = { .kind = MEMSCHED_EVENT_TRANSFER_COMPLETED };
     MemSchedClient *from = (MemSchedClient *)transfer->from;
+    MemSchedClient *to = (MemSchedClient *)transfer->to;
+    MsTransferSums sums;
 
+    ms_transfers_sums(&sched->transfers, to, &sums);
+    if (sums.taking == 0) {
+        /* Frames that nobody has taken are anybody's. */
+        ms_pool_claim_close(sched->ms->pool, to->pool_claim);
+        to->pool_claim = MS_POOL_NO_CLAIM;
+    }
     if (transfer->state == MEMSCHED_TRANSFER_COMPLETED) {
         ms_sched_guest_locked(from)->settle = true;
     }
@@ -161,6 +169,27 @@ static uint64_t now(const MemSched *ms)
     return ms->sys->now_ns(ms->sys);
 }
 
+static unsigned takers(MemSched *ms, MemSchedClient *donor,
+                       MemSchedSource source, MsCaptureTaker *ret_takers,
+                       unsigned max)
+{
+    MsTransferTaker next[MS_CAPTURE_TAKERS];
+    unsigned count = ms_transfers_takers(&ms->sched->transfers, donor, source,
+                                         next, MIN(max, G_N_ELEMENTS(next)));
+
+    for (unsigned i = 0; i < count; i++) {
+        MemSchedClient *to = (MemSchedClient *)next[i].to;
+
+        if (to->pool_claim == MS_POOL_NO_CLAIM) {
+            to->pool_claim = ms_pool_claim_open(ms->pool);
+        }
+        ret_takers[i] = (MsCaptureTaker) {
+            .claim = to->pool_claim, .pages = next[i].pages,
+        };
+    }
+    return count;
+}
+
 static void captured(MemSched *ms, MemSchedClient *donor,
                      MemSchedSource source, uint64_t pages, MsHow how)
 {
@@ -206,7 +235,7 @@ static void client_gone(MemSched *ms, MemSchedClient *client)
 }
 
 static const MsHooks hooks = {
-    .captured = captured, .populated = populated,
+    .takers = takers, .captured = captured, .populated = populated,
     .client_reset = client_reset, .client_gone = client_gone,
 };
 

@@ -268,6 +268,39 @@ uint64_t ms_transfers_deadline_ns(const MsTransfers *t)
 
 /* ---- progress ---- */
 
+/* How many pages of @from it may have next. */
+static uint64_t wants_from(const MsTransfer *x, const void *from,
+                           MemSchedSource source)
+{
+    bool may = x->from == from && (x->source == MEMSCHED_SOURCE_ANY ||
+                                   x->source == source);
+
+    return may ? x->requested - x->claimed : 0;
+}
+
+unsigned ms_transfers_takers(const MsTransfers *t, const void *from,
+                             MemSchedSource source,
+                             MsTransferTaker *ret_takers, unsigned max)
+{
+    unsigned count = 0;
+    MsTransfer *x;
+
+    if (t->running == 0) {
+        return 0;
+    }
+    for (uint64_t id = 0; count < max && (x = next_running(t, id));
+         id = x->id) {
+        uint64_t n = wants_from(x, from, source);
+
+        if (n > 0) {
+            ret_takers[count++] = (MsTransferTaker) {
+                .to = x->to, .pages = n,
+            };
+        }
+    }
+    return count;
+}
+
 void ms_transfers_captured(MsTransfers *t, const void *from,
                            MemSchedSource source, uint64_t pages,
                            bool discarded, uint64_t now_ns,
@@ -281,10 +314,9 @@ void ms_transfers_captured(MsTransfers *t, const void *from,
     }
     for (uint64_t id = 0; pages > 0 && (x = next_running(t, id));
          id = x->id) {
-        uint64_t n = MIN(pages, x->requested - x->claimed);
+        uint64_t n = MIN(pages, wants_from(x, from, source));
 
-        if (x->from != from || n == 0 ||
-            (x->source != MEMSCHED_SOURCE_ANY && x->source != source)) {
+        if (n == 0) {
             continue;
         }
         x->captured += n;

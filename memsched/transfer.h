@@ -81,6 +81,17 @@ int ms_transfers_start(MsTransfers *t, const MsTransferStart *start,
 
 MsTransfer *ms_transfers_find(MsTransfers *t, uint64_t id);
 
+/* A running transfer of @from that may have pages of this source. */
+typedef struct MsTransferTaker {
+    const void *to;
+    uint64_t pages;             /* not claimed yet */
+} MsTransferTaker;
+
+/* Oldest first: the order in which ms_transfers_captured() serves them. */
+unsigned ms_transfers_takers(const MsTransfers *t, const void *from,
+                             MemSchedSource source,
+                             MsTransferTaker *ret_takers, unsigned max);
+
 /* @pages of @from are free; @discarded: not the same frames. */
 void ms_transfers_captured(MsTransfers *t, const void *from,
                            MemSchedSource source, uint64_t pages,
@@ -128,7 +139,7 @@ typedef struct MsTransferGuest {
     uint64_t base;              /* its balloon, transfers apart */
     uint64_t ballooned;         /* pages in B and G by our own map */
     uint64_t given;             /* in G: not captured yet */
-    uint64_t holes;             /* in H, and in C, which may become H */
+    uint64_t holes;             /* in H and P, and in C, which may become H */
     uint64_t ram, min;
     uint64_t hungry_ns;         /* when a touch of it last waited; 0: never */
     bool deflates;              /* has a driver that answers */

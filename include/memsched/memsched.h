@@ -365,10 +365,11 @@ typedef struct MemSchedTransferOptions {
 } MemSchedTransferOptions;
 
 /*
- * Start a transfer; it runs by itself.  -ENOENT (no such guest; the message
- * names it), -EINVAL (same guest, size 0, more than the donor has above its
- * min), -ENOSPC (no room in the acceptor), -EOPNOTSUPP (no such source),
- * -EAGAIN (too many transfers run).
+ * Start a transfer; it runs by itself.  The acceptor gets the host frames that
+ * the donor gave, before any others that are free, as far as they can be moved.
+ * -ENOENT (no such guest; the message names it), -EINVAL (same guest, size 0,
+ * more than the donor has above its min), -ENOSPC (no room in the acceptor),
+ * -EOPNOTSUPP (no such source), -EAGAIN (too many transfers run).
  */
 MEMSCHED_API int memsched_reallocate(MemSched *ms,
                                      const MemSchedTransferOptions *options,

@@ -129,6 +129,33 @@ static void test_acceptor_that_takes_no_more_is_named(void)
                             "guest 'b' took only 200 of 400 KiB"));
 }
 
+static void test_takers_are_forecast_in_the_order_of_claims(void)
+{
+    g_autofree MsTransfers *t = g_new0(MsTransfers, 1);
+    g_autofree MsTransferActions *actions = g_new0(MsTransferActions, 1);
+    MsTransferTaker taker[3];
+
+    g_assert_cmpuint(ms_transfers_takers(t, a, MEMSCHED_SOURCE_KERNEL, taker,
+                                         3), ==, 0);
+    begin(t, a, b, 100, 0);
+    begin(t, b, a, 10, 0);
+    ms_transfers_find(t, begin(t, a, b, 5, 0))->source =
+        MEMSCHED_SOURCE_REPORTED;
+    begin(t, a, c, 30, 0);
+    capture(t, a, 60, actions);
+    g_assert_cmpuint(ms_transfers_takers(t, a, MEMSCHED_SOURCE_KERNEL, taker,
+                                         3), ==, 2);
+    g_assert_true(taker[0].to == b && taker[0].pages == 40);
+    g_assert_true(taker[1].to == c && taker[1].pages == 30);
+    g_assert_cmpuint(ms_transfers_takers(t, a, MEMSCHED_SOURCE_REPORTED, taker,
+                                         3), ==, 3);
+    g_assert_true(taker[1].to == b && taker[1].pages == 5);
+    g_assert_cmpuint(ms_transfers_takers(t, a, MEMSCHED_SOURCE_KERNEL, taker,
+                                         1), ==, 1);
+    g_assert_cmpuint(ms_transfers_takers(t, c, MEMSCHED_SOURCE_KERNEL, taker,
+                                         3), ==, 0);
+}
+
 static void test_oldest_transfer_gets_its_pages_first(void)
 {
     g_autofree MsTransfers *t = g_new0(MsTransfers, 1);
@@ -477,6 +504,8 @@ int main(int argc, char **argv)
                     test_deadline_with_nothing_is_failed);
     g_test_add_func("/acceptor-that-takes-no-more-is-named",
                     test_acceptor_that_takes_no_more_is_named);
+    g_test_add_func("/takers-are-forecast-in-the-order-of-claims",
+                    test_takers_are_forecast_in_the_order_of_claims);
     g_test_add_func("/oldest-transfer-gets-its-pages-first",
                     test_oldest_transfer_gets_its_pages_first);
     g_test_add_func("/other-sources-do-not-count",
