@@ -24,6 +24,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "app.h"
 #include "client.h"
 #include "gpamap.h"
 #include "instance.h"
@@ -67,6 +68,7 @@ void ms_client_unref(MemSchedClient *client)
         return;
     }
     ms_uffd_close(&client->uffd);
+    ms_apps_free(client->apps);
     ms_gpamap_unref(client->map);
     g_free(client->regions);
     g_free(client->waiters);
@@ -166,6 +168,7 @@ int memsched_client_new(MemSched *ms, const MemSchedClientOptions *options,
     atomic_init(&client->refs, 1);
     ms_lock_init(&client->lock, MS_RANK_LEAF);
     ms_cond_init(&client->cond);
+    client->apps = ms_apps_new(client);
     client->uffd.fd = -1;
 
     features |= ms->kernel.move ? MS_UFFD_MOVE : 0;
@@ -236,6 +239,7 @@ void memsched_client_free(MemSchedClient *client)
     ms_lock(&client->lock);
     detach_locked(client);
     ms_unlock(&client->lock);
+    ms_apps_end(client->apps);
     ms_lock(&ms->ledger_lock);
     if (ms->hooks && ms->hooks->client_gone) {
         ms->hooks->client_gone(ms, client);
@@ -542,10 +546,11 @@ void memsched_client_ending(MemSchedClient *client)
 {
     if (client) {
         /* Its balloon's code and data are about to go. */
+        atomic_store(&client->ending, true);
         ms_lock(&client->lock);
         detach_locked(client);
         ms_unlock(&client->lock);
-        atomic_store(&client->ending, true);
+        ms_apps_end(client->apps);
         ms_faults_retry(client->ms->faults);
     }
 }
@@ -581,5 +586,6 @@ void memsched_client_stats(MemSchedClient *client,
     ms_lock(&client->lock);
     memcpy(client->stats, stats, sizeof(client->stats));
     client->stats_ns = client->ms->sys->now_ns(client->ms->sys);
+    client->app_stats = false;
     ms_unlock(&client->lock);
 }

@@ -20,6 +20,7 @@
 #include "stats.h"
 #include "uffd.h"
 
+typedef struct MsApps MsApps;           /* app.h */
 typedef struct MsGpaMap MsGpaMap;
 
 /* A touch that the grant rule refused; its thread sleeps in the kernel. */
@@ -53,6 +54,7 @@ struct MemSchedClient {
     uint64_t min_bytes, max_bytes;      /* as given; max 0: all RAM */
     uint64_t stats[MEMSCHED_STATS];
     uint64_t stats_ns;          /* 0: never */
+    bool app_stats;             /* from the agent, not the balloon's driver */
     uint64_t balloon_actual_bytes;
     uint64_t balloon_actual_ns; /* when it last changed */
     uint64_t balloon_manual_bytes;
@@ -66,6 +68,9 @@ struct MemSchedClient {
     void *ops_opaque;
     bool attached;
     unsigned callbacks;         /* callbacks that run now */
+
+    MsApps *apps;               /* its balloon applications; has a lock of its
+                                   own */
 
     /* fault queue, client->lock */
     MsWaiter *waiters;

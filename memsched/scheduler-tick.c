@@ -17,6 +17,7 @@
 
 #include <glib.h>
 
+#include "app.h"
 #include "policy.h"
 #include "scheduler-int.h"
 
@@ -148,5 +149,6 @@ void ms_sched_tick(MsSched *sched, MemSchedClient **clients, size_t count,
     for (size_t i = 0; i < count; i++) {
         show(sched, clients[i], &guests[i], host);
         poll_stats(clients[i]);
+        ms_apps_poll(clients[i]->apps);
     }
 }

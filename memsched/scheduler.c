@@ -26,6 +26,7 @@
 #include <errno.h>
 #include <glib.h>
 
+#include "app.h"
 #include "scheduler-int.h"
 
 #define NS_PER_MS    UINT64_C(1000000)
@@ -266,6 +267,7 @@ uint64_t ms_sched_step(MsSched *sched)
                               atomic_load(&ms->interval_ms) * NS_PER_MS;
     }
     for (size_t i = 0; i < count; i++) {
+        ms_apps_deliver(clients[i]->apps);
         ms_client_unref(clients[i]);
     }
     g_free(clients);

@@ -21,6 +21,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -151,6 +152,21 @@ static int real_userfaultfd(const MsSys *sys, int flags)
     return fd < 0 ? -errno : fd;
 }
 
+static int real_random(const MsSys *sys, void *buf, size_t bytes)
+{
+    size_t done = 0;
+
+    while (done < bytes) {
+        ssize_t n = getrandom((char *)buf + done, bytes - done, 0);
+
+        if (n < 0 && errno != EINTR) {
+            return -errno;
+        }
+        done += n > 0 ? (size_t)n : 0;
+    }
+    return 0;
+}
+
 static uint64_t real_now_ns(const MsSys *sys)
 {
     struct timespec ts;
@@ -215,6 +231,7 @@ static const MsSys real_table = {
     .poll = real_poll,
     .eventfd = real_eventfd,
     .userfaultfd = real_userfaultfd,
+    .random = real_random,
     .now_ns = real_now_ns,
     .sleep_ns = real_sleep_ns,
     .name_thread = real_name_thread,

@@ -43,6 +43,9 @@ struct MsSys {
     int (*eventfd)(const MsSys *sys, unsigned initial, int flags);
     int (*userfaultfd)(const MsSys *sys, int flags);
 
+    /* Unpredictable bytes, all of them; never waits once the host is up. */
+    int (*random)(const MsSys *sys, void *buf, size_t bytes);
+
     /* The clock: CLOCK_MONOTONIC, never 0. */
     uint64_t (*now_ns)(const MsSys *sys);
     /* Wait; only for throttling, never to synchronise. */

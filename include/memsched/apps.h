@@ -142,7 +142,8 @@ typedef struct MemSchedAppOps {
 
 /*
  * The connection is open: a new session begins, *ret_session is its number.
- * Epochs of earlier sessions are dead.  -EBUSY if one is attached.
+ * Epochs of earlier sessions are dead.  -EBUSY if one is attached, or the guest
+ * is about to end.
  */
 MEMSCHED_API int
 memsched_client_attach_apps(MemSchedClient *client, const MemSchedAppOps *ops,
@@ -247,13 +248,35 @@ MEMSCHED_API int memsched_app_request(MemSchedClient *client,
 MEMSCHED_API int memsched_app_cancel(MemSchedClient *client, uint32_t app,
                                      uint64_t cookie);
 
-/* A figure that the guest (app 0) or an application tells; VBX_STAT_* */
+/* What a figure is of; the wire's numbers.  Sizes are bytes. */
+typedef enum MemSchedAppStatTag {
+    MEMSCHED_APP_STAT_TOTAL = 1,
+    MEMSCHED_APP_STAT_FREE,
+    MEMSCHED_APP_STAT_AVAILABLE,
+    MEMSCHED_APP_STAT_CACHED,
+    MEMSCHED_APP_STAT_SWAP_TOTAL,
+    MEMSCHED_APP_STAT_SWAP_FREE,
+    MEMSCHED_APP_STAT_RESERVED,
+    MEMSCHED_APP_STAT_PSI_SOME = 16,    /* avg10, hundredths of a per cent */
+    MEMSCHED_APP_STAT_PSI_FULL,
+    MEMSCHED_APP_STAT_OOM_KILLS,
+    MEMSCHED_APP_STAT_CACHE_SIZE = 32,  /* of an application */
+    MEMSCHED_APP_STAT_CACHE_HITS,
+    MEMSCHED_APP_STAT_CACHE_MISSES,
+    MEMSCHED_APP_STATS
+} MemSchedAppStatTag;
+
+/* A figure that the guest (app 0) or an application tells. */
 typedef struct MemSchedAppStat {
-    uint32_t tag;
+    uint32_t tag;               /* MemSchedAppStatTag */
     uint64_t value;
 } MemSchedAppStat;
 
-/* Unknown tags are passed over.  -ENOENT. */
+/*
+ * Unknown tags are passed over.  What app 0 tells of the guest's memory counts
+ * as a sample of its balloon's statistics too, if that brings none of its own.
+ * -ENOENT, -ENOTCONN.
+ */
 MEMSCHED_API int memsched_app_stats(MemSchedClient *client, uint32_t app,
                                     const MemSchedAppStat *stats,
                                     size_t count);

@@ -190,8 +190,9 @@ MEMSCHED_API void memsched_client_run(MemSchedClient *client, bool running);
 /*
  * The guest is about to end: its threads that sleep in a touch which the grant
  * rule refused get pages out of its give-allowance, so that they can be stopped
- * and joined.  Its balloon is detached, as by memsched_client_detach(): no
- * callback runs in the guest when this returns.  Call it before that; it cannot
+ * and joined.  Its balloon and its applications are detached, as by
+ * memsched_client_detach() and memsched_client_detach_apps(): no callback runs
+ * in the guest when this returns.  Call it before that; it cannot
  * be taken back, and may be repeated.  NULL is fine.
  */
 MEMSCHED_API void memsched_client_ending(MemSchedClient *client);

@@ -356,6 +356,22 @@ static int fake_userfaultfd(const MsSys *sys, int flags)
     return rc;
 }
 
+/* Different bytes at each call, the same in each run. */
+static int fake_random(const MsSys *sys, void *buf, size_t bytes)
+{
+    FakeSys *fake = fake_of(sys);
+    uint8_t *byte = buf;
+    int rc;
+
+    g_mutex_lock(&fake->lock);
+    rc = fake_enter(fake, FAKE_RANDOM);
+    for (size_t i = 0; i < bytes && rc == 0; i++) {
+        byte[i] = (uint8_t)(fake->calls[FAKE_RANDOM] * 37 + i * 11);
+    }
+    g_mutex_unlock(&fake->lock);
+    return rc;
+}
+
 static uint64_t fake_now_ns(const MsSys *sys)
 {
     FakeSys *fake = fake_of(sys);
@@ -402,8 +418,8 @@ FakeSys *fake_sys_new(void)
         .open = fake_open, .close = fake_close, .read = fake_read,
         .pread = fake_pread, .write = fake_write, .ioctl = fake_ioctl,
         .poll = fake_poll, .eventfd = fake_eventfd,
-        .userfaultfd = fake_userfaultfd, .now_ns = fake_now_ns,
-        .sleep_ns = fake_sleep_ns, .name_thread = fake_name_thread,
+        .userfaultfd = fake_userfaultfd, .random = fake_random,
+        .now_ns = fake_now_ns, .sleep_ns = fake_sleep_ns, .name_thread = fake_name_thread,
         .background = fake_background, .urgent = fake_urgent,
         .yield = fake_yield,
     };

@@ -44,6 +44,7 @@ typedef enum FakeCall {
     FAKE_SCAN,
     FAKE_READ,                  /* of a userfaultfd */
     FAKE_READ_FILE,
+    FAKE_RANDOM,
     FAKE_CALLS
 } FakeCall;
 

@@ -50,6 +50,16 @@ static void test_descriptors_carry_data(void)
     g_assert_cmpint(sys->close(sys, fd), ==, 0);
 }
 
+static void test_random_bytes_differ(void)
+{
+    const MsSys *sys = ms_sys_real();
+    uint8_t a[32] = { 0 }, b[32] = { 0 };
+
+    g_assert_cmpint(sys->random(sys, a, sizeof(a)), ==, 0);
+    g_assert_cmpint(sys->random(sys, b, sizeof(b)), ==, 0);
+    g_assert_cmpint(memcmp(a, b, sizeof(a)), !=, 0);
+}
+
 static void test_clock_rises_and_sleep_takes_its_time(void)
 {
     const MsSys *sys = ms_sys_real();
@@ -124,6 +134,7 @@ int main(int argc, char **argv)
                     test_errors_are_negative_errno);
     g_test_add_func("/sys/descriptors-carry-data",
                     test_descriptors_carry_data);
+    g_test_add_func("/sys/random-bytes-differ", test_random_bytes_differ);
     g_test_add_func("/sys/clock-rises-and-sleep-takes-its-time",
                     test_clock_rises_and_sleep_takes_its_time);
     g_test_add_func("/sys/small-file-is-read-whole-or-cut",

@@ -1,0 +1,112 @@
+/*
+ * Balloon applications of one guest: who is there, and what is said to them
+ *
+ * Inside of the library.  The contract is include/memsched/apps.h.
+ *
+ * Locks.  apps->lock is a leaf: it may be taken under a region's lock or the
+ * ledger's, and nothing is taken under it.  Callbacks run in the scheduler's
+ * thread with no lock held.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef MEMSCHED_APP_H
+#define MEMSCHED_APP_H
+
+#include <stdatomic.h>
+
+#include "memsched/memsched.h"
+#include "lock.h"
+
+typedef struct MsApp {
+    uint32_t number;            /* 0: the slot is free */
+    char name[MEMSCHED_APP_NAME_MAX];
+    bool reserves, agent;
+    unsigned priority;
+    uint64_t offer_bytes;
+    uint64_t serial;            /* order of registration */
+    uint8_t key[MEMSCHED_KEY_BYTES];
+    uint64_t veto_until_ns;     /* 0: none */
+    MemSchedReason veto_reason;
+    uint64_t cache_bytes, cache_hits, cache_misses;     /* UINT64_MAX: untold */
+    uint64_t stats_ns;          /* 0: never */
+} MsApp;
+
+/* What waits to be said to the connection, in this order. */
+typedef enum MsAppCallKind {
+    MS_APP_CALL_RESERVE, MS_APP_CALL_CANCEL, MS_APP_CALL_RELEASE,
+    MS_APP_CALL_RELEASED, MS_APP_CALL_ANSWER, MS_APP_CALL_POLL,
+} MsAppCallKind;
+
+typedef struct MsAppCall {
+    MsAppCallKind kind;
+    union {
+        MemSchedAppOrder order;
+        MemSchedAppRange range;
+        MemSchedAppAnswer answer;
+        struct {
+            uint32_t app;
+            uint64_t cookie;
+        } cancel;
+    };
+} MsAppCall;
+
+/* A guest cannot make more wait than this: see ms_apps_post(). */
+#define MS_APP_CALLS 512u
+
+struct MsApps {
+    MemSchedClient *client;
+    MsLock lock;
+    MsCond cond;                /* callbacks == 0 */
+
+    /* lock: */
+    MemSchedAppOps ops;
+    void *opaque;
+    bool attached;
+    unsigned callbacks;         /* callbacks that run now */
+    unsigned detaching;         /* threads that wait for the end of those */
+    uint8_t session[MEMSCHED_SESSION_BYTES];
+    uint64_t sessions;          /* how many there were */
+    MsApp app[MEMSCHED_APPS_MAX];
+    unsigned count;             /* registered */
+    uint64_t serials;
+    MsAppCall call[MS_APP_CALLS];       /* a ring */
+    unsigned first_call, calls;
+    bool poll_waits;            /* a POLL is in the ring */
+    /* What the guest says of itself beside what its balloon tells. */
+    uint64_t guest_stat[MEMSCHED_APP_STATS];    /* UINT64_MAX: untold */
+    uint64_t guest_stats_ns;    /* 0: never */
+};
+
+typedef struct MsApps MsApps;
+
+MsApps *ms_apps_new(MemSchedClient *client);
+void ms_apps_free(MsApps *apps);        /* NULL is fine; nothing is attached */
+
+/* The connection, if there is one, is closed for good: see detach. */
+void ms_apps_end(MsApps *apps);         /* NULL is fine */
+
+/*
+ * Say it, later, in the scheduler's thread.  -EAGAIN: so much waits already
+ * (the guest does not read); -ENOTCONN.  Any lock of lower rank may be held; no
+ * thread is woken: ms_apps_kick().
+ */
+int ms_apps_post(MsApps *apps, const MsAppCall *call);
+void ms_apps_kick(MsApps *apps);        /* no leaf held */
+
+/* Make the calls that wait.  Scheduler's thread, no lock held. */
+void ms_apps_deliver(MsApps *apps);     /* NULL is fine */
+
+/* Ask the agent for statistics, once for all wishes that wait. */
+void ms_apps_poll(MsApps *apps);        /* NULL is fine */
+
+/*
+ * The ops, for one call: true, a copy, and they stay until ms_apps_leave().
+ * Scheduler's thread only, no lock held.
+ */
+bool ms_apps_enter(MsApps *apps, MemSchedAppOps *ret_ops, void **ret_opaque);
+void ms_apps_leave(MsApps *apps);
+
+/* The application of this number, or NULL.  Lock held. */
+MsApp *ms_apps_find_locked(MsApps *apps, uint32_t number);
+
+#endif /* MEMSCHED_APP_H */
