@@ -62,6 +62,7 @@ MsApps *ms_apps_new(MemSchedClient *client)
 void ms_apps_free(MsApps *apps)
 {
     if (apps) {
+        ms_epochs_destroy(&apps->epochs);
         ms_cond_destroy(&apps->cond);
         ms_lock_destroy(&apps->lock);
         g_free(apps);
@@ -80,7 +81,7 @@ MsApp *ms_apps_find_locked(MsApps *apps, uint32_t number)
 
 /* ---- what is said to them ---- */
 
-static int post_locked(MsApps *apps, const MsAppCall *call)
+int ms_apps_post_locked(MsApps *apps, const MsAppCall *call)
 {
     if (!apps->attached) {
         return -ENOTCONN;
@@ -97,7 +98,7 @@ int ms_apps_post(MsApps *apps, const MsAppCall *call)
     int ret;
 
     ms_lock(&apps->lock);
-    ret = post_locked(apps, call);
+    ret = ms_apps_post_locked(apps, call);
     ms_unlock(&apps->lock);
     return ret;
 }
@@ -115,7 +116,7 @@ void ms_apps_poll(MsApps *apps)
         return;
     }
     ms_lock(&apps->lock);
-    if (!apps->poll_waits && post_locked(apps, &call) == 0) {
+    if (!apps->poll_waits && ms_apps_post_locked(apps, &call) == 0) {
         apps->poll_waits = true;
     }
     ms_unlock(&apps->lock);
@@ -217,11 +218,38 @@ void ms_apps_deliver(MsApps *apps)
 
 /* ---- connection and session ---- */
 
+/* Those of application @number, or (0) of all. */
+static void kill_epochs_locked(MsApps *apps, uint32_t number)
+{
+    MsEpochs *epochs = &apps->epochs;
+
+    for (unsigned i = 0; i < MS_EPOCHS && epochs->count > 0; i++) {
+        MsEpoch *epoch = epochs->slot[i];
+
+        if (epoch && epoch->live && (number == 0 || epoch->app == number)) {
+            ms_epoch_kill(epochs, epoch);
+        }
+    }
+}
+
+void ms_apps_reset(MsApps *apps)
+{
+    if (apps) {
+        ms_lock(&apps->lock);
+        kill_epochs_locked(apps, 0);
+        ms_unlock(&apps->lock);
+    }
+}
+
 /* Nothing of the session that was counts any more. */
 static void end_session_locked(MsApps *apps)
 {
+    kill_epochs_locked(apps, 0);
     memset(apps->app, 0, sizeof(apps->app));
     apps->count = 0;
+    apps->hints = 0;
+    apps->urge_pages = 0;
+    apps->sessions++;
     apps->calls = 0;
     apps->poll_waits = false;
 }
@@ -231,7 +259,6 @@ static void begin_session_locked(MsApps *apps,
 {
     end_session_locked(apps);
     memcpy(apps->session, session, MEMSCHED_SESSION_BYTES);
-    apps->sessions++;
 }
 
 int memsched_client_attach_apps(MemSchedClient *client,
@@ -398,6 +425,7 @@ int memsched_app_unregister(MemSchedClient *client, uint32_t app)
     ms_lock(&apps->lock);
     a = ms_apps_find_locked(apps, app);
     if (a) {
+        kill_epochs_locked(apps, app);
         *a = (MsApp) { 0 };
         apps->count--;
     }
@@ -514,6 +542,19 @@ int memsched_app_stats(MemSchedClient *client, uint32_t app,
 
 /* ---- what is ---- */
 
+static void add_epochs(const MsEpochs *epochs, MemSchedAppInfo *info)
+{
+    for (unsigned i = 0; i < MS_EPOCHS && epochs->count > 0; i++) {
+        const MsEpoch *epoch = epochs->slot[i];
+
+        if (epoch && epoch->live && epoch->app == info->app) {
+            info->ordered_bytes += epoch->pages << MEMSCHED_PAGE_SHIFT;
+            info->reserved_bytes += epoch->told << MEMSCHED_PAGE_SHIFT;
+            info->captured_bytes += epoch->credited << MEMSCHED_PAGE_SHIFT;
+        }
+    }
+}
+
 static void show_app(const MsApp *app, uint64_t now, MemSchedAppInfo *ret_info)
 {
     *ret_info = (MemSchedAppInfo) {
@@ -543,10 +584,15 @@ int memsched_query_apps(MemSched *ms, const char *id,
     *ret_info = (MemSchedAppsInfo) { 0 };
     ms_lock(&apps->lock);
     ret_info->connected = apps->attached;
+    ret_info->counters = apps->counters;
+    ret_info->known_bytes = (apps->epochs.tag_pages - apps->epochs.credited)
+                            << MEMSCHED_PAGE_SHIFT;
     for (unsigned i = 0; i < MEMSCHED_APPS_MAX; i++) {
         if (apps->app[i].number != 0) {
-            show_app(&apps->app[i], now,
-                     &ret_info->app[ret_info->apps_count++]);
+            MemSchedAppInfo *info = &ret_info->app[ret_info->apps_count++];
+
+            show_app(&apps->app[i], now, info);
+            add_epochs(&apps->epochs, info);
         }
     }
     ms_unlock(&apps->lock);

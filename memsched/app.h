@@ -15,6 +15,7 @@
 #include <stdatomic.h>
 
 #include "memsched/memsched.h"
+#include "epoch.h"
 #include "lock.h"
 
 typedef struct MsApp {
@@ -29,6 +30,11 @@ typedef struct MsApp {
     MemSchedReason veto_reason;
     uint64_t cache_bytes, cache_hits, cache_misses;     /* UINT64_MAX: untold */
     uint64_t stats_ns;          /* 0: never */
+    /* How it answered its last order that has ended: app-order.c. */
+    MemSchedReserveStatus status;
+    MemSchedReason reason;
+    uint64_t rest_until_ns;     /* it gave less than asked: not before */
+    unsigned rests;             /* one after the other */
 } MsApp;
 
 /* What waits to be said to the connection, in this order. */
@@ -51,7 +57,38 @@ typedef struct MsAppCall {
 } MsAppCall;
 
 /* A guest cannot make more wait than this: see ms_apps_post(). */
-#define MS_APP_CALLS 512u
+#define MS_APP_CALLS 256u
+
+/* Pages that are to come back: app-return.c queues, tagger.c does it. */
+typedef struct MsAppRelease {
+    MsEpoch *epoch;             /* pinned; NULL: none */
+    uint64_t first, count;      /* sequence numbers */
+    bool tell;                  /* RELEASED when it is done */
+} MsAppRelease;
+
+#define MS_APP_RELEASES 256u
+/* Hints that have not been looked at; more are not needed, and dropped. */
+#define MS_APP_HINTS    1024u
+
+/* Where the search for a guest's tags is: the tagger's own. */
+typedef struct MsTagSearch {
+    uint64_t region, frame;     /* ordinal; next one to look at */
+    uint64_t regions;           /* when the pass began */
+    bool passing;
+    bool idle;                  /* nothing was missing when it last looked */
+    uint64_t pass_ns;           /* when it began */
+    uint64_t found;             /* captured in it */
+    uint64_t next_ns;           /* not before */
+    uint64_t backoff_ns;
+    /* thrash: see tagger.c */
+    uint64_t window_ns, window_captured, window_returned;
+    uint64_t rest_until_ns;
+    unsigned rests;
+    /* the release that is being worked on */
+    MsAppRelease release;
+    uint64_t release_region, release_frame;
+    bool release_refused;       /* the ledger has no more */
+} MsTagSearch;
 
 struct MsApps {
     MemSchedClient *client;
@@ -75,6 +112,18 @@ struct MsApps {
     /* What the guest says of itself beside what its balloon tells. */
     uint64_t guest_stat[MEMSCHED_APP_STATS];    /* UINT64_MAX: untold */
     uint64_t guest_stats_ns;    /* 0: never */
+    MsEpochs epochs;
+    MemSchedTagCounters counters;
+    MsAppRelease release[MS_APP_RELEASES];      /* a ring */
+    unsigned first_release, releases;
+    MemSchedAppHint hint[MS_APP_HINTS];         /* a ring */
+    unsigned first_hint, hints;
+    char why[112];              /* the last one that gave less, and why */
+    bool why_changed;
+    bool told;                  /* since the tagger last looked */
+    uint64_t urge_pages;        /* wanted soon, also out of huge pages */
+
+    MsTagSearch search;
 };
 
 typedef struct MsApps MsApps;
@@ -91,6 +140,7 @@ void ms_apps_end(MsApps *apps);         /* NULL is fine */
  * thread is woken: ms_apps_kick().
  */
 int ms_apps_post(MsApps *apps, const MsAppCall *call);
+int ms_apps_post_locked(MsApps *apps, const MsAppCall *call);
 void ms_apps_kick(MsApps *apps);        /* no leaf held */
 
 /* Make the calls that wait.  Scheduler's thread, no lock held. */
@@ -108,5 +158,15 @@ void ms_apps_leave(MsApps *apps);
 
 /* The application of this number, or NULL.  Lock held. */
 MsApp *ms_apps_find_locked(MsApps *apps, uint32_t number);
+
+/* The machine starts anew: all epochs die. */
+void ms_apps_reset(MsApps *apps);       /* NULL is fine */
+
+/*
+ * Pages [first, first + count) of a live epoch are to come back: from now on
+ * they are not credited.  -EAGAIN: too many wait.  Lock held; kick the tagger.
+ */
+int ms_apps_release_locked(MsApps *apps, MsEpoch *epoch, uint64_t first,
+                           uint64_t count, bool tell);
 
 #endif /* MEMSCHED_APP_H */

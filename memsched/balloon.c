@@ -23,8 +23,10 @@
 #include <errno.h>
 #include <glib.h>
 
+#include "app.h"
 #include "gpamap.h"
 #include "instance.h"
+#include "tagged.h"
 
 #define FRAME_PAGES MS_PAGESET_PAGES
 
@@ -92,6 +94,13 @@ static void request_end(Request *rq, MemSchedOpResult *ret_result)
     }
 }
 
+/* Some page of it is in C, or the scan reads it. */
+static bool is_in_use_locked(const MemSchedRegion *region, uint64_t frame)
+{
+    return region->pages.frame[frame].transit > 0 ||
+           ms_region_is_leased(region, frame);
+}
+
 /* One page run after the other, each in the region that it belongs to. */
 static void for_each_run(Request *rq, void (*work)(Request *rq,
                                                    const MsRun *run))
@@ -127,6 +136,7 @@ static void mark_inflated_locked(Request *rq, MemSchedRegion *region,
         case MEMSCHED_PAGE_HOLE:
         case MEMSCHED_PAGE_REPORTED:
         case MEMSCHED_PAGE_TAG:
+            ms_tagged_forget_locked(region, first, n);
             ms_pages_change(pages, MS_PAGE_INFLATE, first, n,
                             MEMSCHED_PAGE_BALLOONED);
             result->noop_pages += n;
@@ -194,9 +204,10 @@ static void inflate_now(Request *rq, const MsRun *run)
         MsPageSet take;
 
         n = min_u64(end - first, FRAME_PAGES - first % FRAME_PAGES);
-        if (region->pages.frame[frame].transit > 0) {
+        if (is_in_use_locked(region, frame)) {
             /* Somebody else's: not to be waited for with pages of our own. */
             capture_and_relock(capture);
+            ms_region_wait_lease_locked(region, frame);
         }
         mark_inflated_locked(rq, region, first, n);
         ms_pages_select(&region->pages, first, n, MS_STATE_BIT(RESIDENT) |
@@ -250,6 +261,7 @@ static void mark_reported_locked(Request *rq, MemSchedRegion *region,
         n = ms_pages_run(pages, at, left);
         if (ms_page_change_is_legal(MS_PAGE_REPORT, state,
                                     MEMSCHED_PAGE_REPORTED)) {
+            ms_tagged_forget_locked(region, at, n);
             ms_pages_change(pages, MS_PAGE_REPORT, at, n,
                             MEMSCHED_PAGE_REPORTED);
         }
@@ -285,9 +297,10 @@ static void report_run(Request *rq, const MsRun *run)
         MsPageSet take;
 
         n = min_u64(end - first, FRAME_PAGES - first % FRAME_PAGES);
-        if (region->pages.frame[frame].transit > 0) {
+        if (is_in_use_locked(region, frame)) {
             /* A page is touched, then freed, before its populate has ended. */
             capture_and_relock(capture);
+            ms_region_wait_lease_locked(region, frame);
             ms_region_wait_transit_locked(region, first, n);
         }
         mark_reported_locked(rq, region, first, n, &take);
@@ -388,6 +401,21 @@ static void choose_deflated_locked(MemSchedRegion *region, uint64_t frame,
     }
 }
 
+/* It names pages that it had set aside: they come back with their tags. */
+static void deflate_tags(Request *rq, MemSchedRegion *region, uint64_t frame,
+                         const MsPageSet *tags)
+{
+    MsPopulate p = {
+        .region = region, .frame = frame, .want = *tags,
+        .touched = MS_PAGESET_PAGES, .grant_flags = MS_GRANT_AHEAD,
+    };
+
+    if (!ms_pageset_empty(tags) && now_ns(region->ms) < rq->deadline_ns) {
+        rq->result.populated_pages +=
+            ms_tagged_populate(&p, MS_TAGGED_BY_RELEASE, NULL);
+    }
+}
+
 static void deflate_run(Request *rq, const MsRun *run)
 {
     MemSchedRegion *region = run->region;
@@ -397,6 +425,7 @@ static void deflate_run(Request *rq, const MsRun *run)
         .grant_flags = MS_GRANT_AHEAD,
     };
     uint64_t first = run->first, end = first + run->count, n;
+    MsPageSet tags;
 
     for (; first < end; first += n) {
         n = min_u64(end - first, FRAME_PAGES - first % FRAME_PAGES);
@@ -404,11 +433,13 @@ static void deflate_run(Request *rq, const MsRun *run)
         ms_lock(&region->lock);
         mark_deflated_locked(rq, region, first, n, &p.want);
         choose_deflated_locked(region, p.frame, &p.want);
+        ms_pages_select(&region->pages, first, n, MS_STATE_BIT(TAG), &tags);
         ms_unlock(&region->lock);
         if (!ms_pageset_empty(&p.want) &&
             now_ns(region->ms) < rq->deadline_ns) {
             rq->result.populated_pages += ms_populate_frame(&p, NULL);
         }
+        deflate_tags(rq, region, p.frame, &tags);
     }
 }
 
@@ -450,6 +481,9 @@ static void reset_pages(MemSchedRegion *region, MemSchedReset kind)
 
             n = ms_pages_run(pages, first, limit - first);
             if (ms_page_change_is_legal(event, from, to)) {
+                if (from == MEMSCHED_PAGE_TAG) {
+                    ms_tagged_forget_locked(region, first, n);
+                }
                 ms_pages_change(pages, event, first, n, to);
             }
         }
@@ -469,6 +503,9 @@ void memsched_reset(MemSchedClient *client, MemSchedReset kind)
         ms_lock(&regions[i]->lock);
         regions[i]->epoch++;
         ms_unlock(&regions[i]->lock);
+    }
+    if (kind == MEMSCHED_RESET_SYSTEM) {
+        ms_apps_reset(client->apps);
     }
     atomic_store(&client->urge_pages, 0);
     atomic_store(&client->prefetch_pages, 0);
@@ -503,10 +540,19 @@ static void restore_pages(MemSchedRegion *region, uint64_t first,
         MsPageSet take;
 
         n = min_u64(end - first, FRAME_PAGES - first % FRAME_PAGES);
-        if (region->pages.frame[frame].transit > 0) {
+        if (is_in_use_locked(region, frame)) {
             capture_and_relock(&capture);
+            ms_region_wait_lease_locked(region, frame);
         }
         ms_region_wait_transit_locked(region, first, n);
+        ms_tagged_forget_locked(region, first, n);
+        for (uint64_t p = first;
+             ms_pages_next(pages, p, first + n, MS_STATE_BIT(TAG), &run,
+                           &holes); p = run + holes) {
+            ms_pages_change(pages, state == MEMSCHED_PAGE_BALLOONED
+                            ? MS_PAGE_INFLATE : MS_PAGE_REPORT, run, holes,
+                            state);
+        }
         for (uint64_t p = first;
              ms_pages_next(pages, p, first + n, MS_STATE_BIT(HOLE), &run,
                            &holes); p = run + holes) {

@@ -9,6 +9,12 @@
 #include "capture.h"
 #include "region.h"
 
+/*
+ * All of the frame is one huge page.  Our map may not know: the kernel
+ * collapses frames that are full of small pages.  Region lock held.
+ */
+bool ms_capture_is_huge_locked(MemSchedRegion *region, uint64_t frame);
+
 /* Guest to arena, as far as it goes: run[], with what has arrived. */
 void ms_capture_move_out(MsCapture *capture);
 

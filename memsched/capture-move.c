@@ -458,6 +458,30 @@ static void give_back_live(MsCapture *c, MsCaptureRun *r)
     }
 }
 
+/* Single pages of a run of small ones that have to stay in the guest. */
+static void give_back_small(MsCapture *c, MsCaptureRun *r)
+{
+    const MsPageSet *keep = &c->frame[r->index].keep;
+    unsigned at = 0, page, count;
+
+    for (unsigned p = 0; ms_pageset_run(&r->pages, p, &page, &count);
+         p = page + count, at += count) {
+        for (unsigned i = 0, n; i < count; i += n) {
+            bool kept = ms_pageset_has(keep, page + i);
+
+            for (n = 1; i + n < count &&
+                 ms_pageset_has(keep, page + i + n) == kept; n++) {
+                continue;
+            }
+            if (kept) {
+                put_back_segment(c, r, at + i, page + i, n);
+                ms_pageset_remove(&r->arrived, at + i, n);
+                ms_count(&c->region->ms->stats.put_back_pages, n);
+            }
+        }
+    }
+}
+
 void ms_capture_put_back(MsCapture *c)
 {
     for (unsigned i = 0; i < c->runs; i++) {
@@ -471,7 +495,11 @@ void ms_capture_put_back(MsCapture *c)
         if (f->put_back) {
             put_back_run(c, r);
         } else if (!ms_pageset_empty(&f->keep)) {
-            give_back_live(c, r);
+            if (f->huge) {
+                give_back_live(c, r);
+            } else {
+                give_back_small(c, r);
+            }
         }
     }
 }

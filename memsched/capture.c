@@ -7,10 +7,11 @@
  *   region lock   pages R or G -> C            ms_capture_add_locked()
  *   ledger lock   for whom they will be        ask_takers()
  *   no lock       guest --move--> arena        ms_capture_move_out()
+ *   no lock       by value: equal?             MsCaptureOps.verify()
  *   no lock       fence, epoch: legal still?   judge()
  *   no lock       arena --move--> guest        ms_capture_put_back()
  *   ledger lock   frames to the pool, guest discharged, claims: one moment
- *   region lock   C -> B or P, or back to R, G
+ *   region lock   C -> B, P or T, or back to R, G
  *   no lock       wake whoever touched a page in C
  *
  * The fence is read after the page has left: who raises it later finds the
@@ -50,6 +51,8 @@ void ms_capture_init_locked(MsCapture *capture, MemSchedRegion *region,
     capture->state = state;
     capture->home = false;
     capture->discard = !region->movable;
+    capture->ops = NULL;
+    capture->opaque = NULL;
     capture->epoch = region->epoch;
     capture->captured_pages = 0;
     capture->busy_pages = 0;
@@ -57,12 +60,8 @@ void ms_capture_init_locked(MsCapture *capture, MemSchedRegion *region,
     reset_batch(capture);
 }
 
-/*
- * All of the frame is one huge page.  Our map may not know: the kernel
- * collapses frames that are full of small pages.  To ask costs 0.2 us, not to
- * ask 0.7 ms for the split.
- */
-static bool is_huge_locked(MemSchedRegion *region, uint64_t frame)
+/* To ask the kernel costs 0.2 us, not to ask 0.7 ms for the split. */
+bool ms_capture_is_huge_locked(MemSchedRegion *region, uint64_t frame)
 {
     MsFrame *f = &region->pages.frame[frame];
 
@@ -83,7 +82,7 @@ bool ms_capture_add_locked(MsCapture *capture, uint64_t frame,
     MsPages *pages = &region->pages;
     MsCaptureFrame *f = &capture->frame[capture->frames];
     uint64_t first = frame * FRAME_PAGES;
-    bool huge = is_huge_locked(region, frame);
+    bool huge = ms_capture_is_huge_locked(region, frame);
     MsPageSet set;
 
     if (capture->frames == MS_CAPTURE_FRAMES ||
@@ -94,6 +93,10 @@ bool ms_capture_add_locked(MsCapture *capture, uint64_t frame,
                     MS_STATE_BIT(RESIDENT) | MS_STATE_BIT(GIVEN), &set);
     f->take = ms_pageset_and(&set, take);
     if (ms_pageset_empty(&f->take)) {
+        return true;
+    }
+    if (ms_region_is_leased(region, frame)) {
+        capture->busy_pages += ms_pageset_count(&f->take);
         return true;
     }
     capture->pages_want += ms_pageset_count(&f->take);
@@ -133,8 +136,9 @@ static void judge(MsCapture *c)
     for (unsigned i = 0; i < c->frames; i++) {
         MsCaptureFrame *f = &c->frame[i];
 
-        f->put_back = !legal || ms_fence_is_raised(&ms->fence,
-                                                   ms_capture_address(c, f, 0));
+        f->put_back |= !legal ||
+                       ms_fence_is_raised(&ms->fence,
+                                          ms_capture_address(c, f, 0));
     }
 }
 
@@ -244,6 +248,9 @@ static void end_transit(MsCapture *c)
     ms_lock(&region->lock);
     for (unsigned i = 0; i < c->frames; i++) {
         parked[i] = end_transit_locked(c, &c->frame[i]) > 0;
+        if (c->ops) {
+            c->ops->captured_locked(c, i);
+        }
         end_frame_flags_locked(c, &c->frame[i]);
     }
     ms_cond_broadcast(&region->cond);
@@ -283,6 +290,9 @@ void ms_capture_run(MsCapture *capture)
     }
     ask_takers(capture);
     ms_capture_move_out(capture);
+    if (capture->ops) {
+        capture->ops->verify(capture);
+    }
     judge(capture);
     ms_capture_put_back(capture);
     gone = credit(capture);

@@ -44,7 +44,8 @@ typedef struct MsCaptureFrame {
     MsPageSet take;             /* in C, and ours */
     MsPageSet given;            /* part of take: was G, else R */
     MsPageSet keep;             /* part of take: only out because they are of
-                                   the same huge page; go back */
+                                   the same huge page, or turned out not to
+                                   be what they seemed; go back */
     MsPageSet gone;             /* left the guest for good */
     bool huge;                  /* all of it is one huge page */
     bool table;                 /* a page table is left in the guest */
@@ -67,13 +68,28 @@ typedef struct MsCaptureTaker {
     uint64_t pages;             /* that it still wants */
 } MsCaptureTaker;
 
-typedef struct MsCapture {
+typedef struct MsCapture MsCapture;
+
+/* What a capture by value adds to the steps: capture-tag.c.  NULL: nothing. */
+typedef struct MsCaptureOps {
+    /*
+     * The batch is in the arena, no lock is held: pages that have to go back
+     * are added to frame.keep, whole frames get put_back.
+     */
+    void (*verify)(MsCapture *capture);
+    /* frame.gone has changed to capture->state just now; region lock held. */
+    void (*captured_locked)(MsCapture *capture, unsigned index);
+} MsCaptureOps;
+
+struct MsCapture {
     MemSchedRegion *region;     /* entered by the caller */
     MemSchedSource source;      /* for transfers */
     MemSchedPageState state;    /* of what has left */
     bool home;                  /* region goes away: no fence, nothing stays */
     bool discard;               /* without moves */
     uint64_t epoch;             /* of the region when the guest gave */
+    const MsCaptureOps *ops;
+    void *opaque;               /* of the ops' owner */
     uint64_t pages_want;        /* in the batch */
     unsigned frames, runs, small;
     unsigned takers, taker;     /* how many; whose turn it is */
@@ -83,7 +99,7 @@ typedef struct MsCapture {
     unsigned flushes;
     MsCaptureFrame frame[MS_CAPTURE_FRAMES];
     MsCaptureRun run[MS_CAPTURE_RUNS];
-} MsCapture;
+};
 
 /* Region lock held, so that the epoch belongs to the state of the pages. */
 void ms_capture_init_locked(MsCapture *capture, MemSchedRegion *region,
@@ -91,7 +107,8 @@ void ms_capture_init_locked(MsCapture *capture, MemSchedRegion *region,
 
 /*
  * Put members of @take that are R or G into C and into the batch.  False: the
- * batch is full, nothing done.  Region lock held.
+ * batch is full, nothing done.  A frame that is leased to the scan is left
+ * alone, and its pages count as busy.  Region lock held.
  */
 bool ms_capture_add_locked(MsCapture *capture, uint64_t frame,
                            const MsPageSet *take);

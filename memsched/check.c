@@ -18,6 +18,7 @@
 #include <stdarg.h>
 
 #include "instance.h"
+#include "tagged.h"
 
 #define FRAME_PAGES MS_PAGESET_PAGES
 
@@ -190,6 +191,16 @@ static int check_ledger(MemSched *ms, MemSchedMessage *ret_message)
     return 0;
 }
 
+static int check_tags(MemSchedClient *client, MemSchedMessage *ret_message)
+{
+    const char *what = ms_tagged_check(client);
+
+    if (what && what[0] == '\0') {
+        what = "pages are in transit for more than 2 s";
+    }
+    return what ? wrong(ret_message, "guest '%s': %s", client->id, what) : 0;
+}
+
 static int check_sums(MemSched *ms, MemSchedClient **clients, size_t count,
                       MemSchedMessage *ret_message)
 {
@@ -200,6 +211,9 @@ static int check_sums(MemSched *ms, MemSchedClient **clients, size_t count,
         ret = check_ledger(ms, ret_message);
         for (size_t i = 0; i < count && ret == 0; i++) {
             ret = check_account(clients[i], ret_message);
+            if (ret == 0) {
+                ret = check_tags(clients[i], ret_message);
+            }
         }
         if (ret == 0 || ms->sys->now_ns(ms->sys) - start > SETTLE_NS) {
             return ret;

@@ -22,7 +22,8 @@
  * may use them without telling, so the guest sees no difference; this is the
  * reading of "fault-around only H, P".  Never a ballooned page, which the guest
  * has promised not to touch and would have to give up again, nor a tag page,
- * whose content is not zero.  Around a ballooned page nothing is populated.
+ * whose content is not zero.  Around a ballooned page nothing is populated,
+ * nor around a tag page, which comes back with its tag.
  *
  * Locks: none is held while a thread waits or enters the kernel.  A guest's
  * waiting fault holds no thread of ours: only its own vCPU sleeps.
@@ -38,6 +39,7 @@
 #include <sys/eventfd.h>
 
 #include "instance.h"
+#include "tagged.h"
 
 #define FRAME_PAGES   MS_PAGESET_PAGES
 #define WINDOW_PAGES  64u
@@ -118,8 +120,8 @@ static void choose_locked(MemSchedRegion *region, uint64_t page,
     p->mask = MS_STATE_BIT(HOLE) | MS_STATE_BIT(REPORTED);
     p->keep = region->ms->min_free_pages;
     ms_pageset_clear(&p->want);
-    if (state == MEMSCHED_PAGE_BALLOONED) {
-        p->mask = MS_STATE_BIT(BALLOONED);
+    if (state == MEMSCHED_PAGE_BALLOONED || state == MEMSCHED_PAGE_TAG) {
+        p->mask = 1u << state;
         ms_pageset_add(&p->want, p->touched, 1);
         return;
     }
@@ -171,10 +173,14 @@ static Outcome serve_page(FaultThread *t, MemSchedRegion *region,
     bool touched;
 
     if (outcome == REFUSED) {
-        ms_populate_frame(&p, &touched);
+        if (p.mask == MS_STATE_BIT(TAG)) {
+            ms_tagged_populate(&p, MS_TAGGED_BY_FAULT, &touched);
+        } else {
+            ms_populate_frame(&p, &touched);
+        }
         /* Not populated: another thread was faster, or the ledger refused. */
         outcome = touched ? DONE : look(region, page, NULL);
-        if (touched && p.mask != MS_STATE_BIT(BALLOONED) &&
+        if (touched && (p.mask & MS_STATE_BIT(HOLE)) &&
             t->behind_count < BEHIND_MAX &&
             ms_pageset_count(&p.want) < FRAME_PAGES) {
             t->behind[t->behind_count++] = (Behind) {

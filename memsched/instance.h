@@ -22,6 +22,7 @@
 #include "sys.h"
 
 typedef struct MsSched MsSched;         /* scheduler.h */
+typedef struct MsTagger MsTagger;       /* tagger.h */
 
 /* How a page changed hands. */
 typedef enum MsHow {
@@ -64,6 +65,7 @@ struct MemSched {
     MsScrub *scrub;
     MsFaults *faults;
     MsMover *mover;
+    MsTagger *tagger;           /* tagger.c: balloon applications' pages */
     MsSched *sched;             /* scheduler.c: tick, policy, transfers */
     MsFence fence;
     MsStats stats;
@@ -91,6 +93,12 @@ struct MemSched {
     MemSchedObserver observer;
     void *observer_opaque;
     unsigned observer_calls;    /* calls that run now */
+
+#ifdef MEMSCHED_DEBUG
+    /* Between the look at a guest's pages and their capture; set before. */
+    void (*found_hook)(void *opaque, MemSchedRegion *region);
+    void *found_opaque;
+#endif
 };
 
 /*

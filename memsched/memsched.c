@@ -5,8 +5,8 @@
  * fence without a handle and without a lock: there is never a moment at which
  * they could hold a pointer to something freed.
  *
- * Order of start: kernel, pool, scrubber, fault threads, mover, scheduler's
- * thread.  Stop goes the other way round, and only without guests.
+ * Order of start: kernel, pool, scrubber, fault threads, mover, tagger,
+ * scheduler's thread.  Stop goes the other way round, and only without guests.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -19,6 +19,7 @@
 #include "instance.h"
 #include "probe.h"
 #include "scheduler.h"
+#include "tagger.h"
 
 /* One more helps from two vCPUs on; a third one adds nothing measurable. */
 #define FAULT_THREADS 2u
@@ -109,6 +110,8 @@ static void init_fields(MemSched *ms, const MemSchedOptions *options)
 static void stop_parts(MemSched *ms)
 {
     ms_sched_stop(ms->sched);
+    ms_tagger_stop(ms->tagger);
+    ms->tagger = NULL;
     ms_mover_stop(ms->mover);
     ms->mover = NULL;
     ms_faults_stop(ms->faults);
@@ -164,6 +167,9 @@ static int start_parts(MemSched *ms, MemSchedMessage *ret_message)
     }
     if (ret == 0) {
         ret = ms_mover_start(ms, &ms->mover);
+    }
+    if (ret == 0) {
+        ret = ms_tagger_start(ms, &ms->tagger);
     }
     if (ret == 0) {
         ret = ms_sched_start(ms, &ms->sched);

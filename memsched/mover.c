@@ -101,10 +101,12 @@ static void add_frames_locked(MsMover *m, MemSchedRegion *region,
         }
         left -= left > 0;
         /*
-         * Raised before already: not worth the way out and back.  It is read
-         * again, with effect, when the pages have left.
+         * Leased to the scan for an instant; or raised before already: not
+         * worth the way out and back.  It is read again, with effect, when
+         * the pages have left.
          */
-        if (ms_fence_is_raised(&m->ms->fence,
+        if (ms_region_is_leased(region, f) ||
+            ms_fence_is_raised(&m->ms->fence,
                                ms_region_address(region, f * FRAME_PAGES))) {
             m->later = true;
             continue;

@@ -4,7 +4,7 @@
  * Owns the order of steps, for some holes of one 2 MiB frame:
  *
  *   region lock   which pages; ledger: how many of them; they -> C
- *   no lock       take from the pool, move in
+ *   no lock       take from the pool, write what is no zero, move in
  *   ledger lock   what was not used goes back; transfers learn of the rest
  *   region lock   C -> R, or back to what they were
  *   no lock       wake whoever touched one of them meanwhile
@@ -155,6 +155,9 @@ static bool begin(Job *job)
         job->whole = region->huge &&
                      ms_pageset_count(&job->take) == FRAME_PAGES;
         job->table = pages->frame[p->frame].flags & MS_FRAME_TABLE;
+        if (p->content) {
+            p->content->begin_locked(p->content_opaque, p->frame, &job->take);
+        }
         ms_pages_change_set(pages, MS_PAGE_TAKE_IN, p->frame, &job->take,
                             MEMSCHED_PAGE_TRANSIT);
     }
@@ -168,6 +171,17 @@ static char *guest_address(const Job *job, unsigned page)
 {
     return ms_region_address(job->p->region,
                              job->p->frame * FRAME_PAGES + page);
+}
+
+static void write_content(Job *job, MsPoolRun *run, unsigned at,
+                          unsigned page, unsigned count)
+{
+    const MsPopulate *p = job->p;
+
+    if (p->content) {
+        p->content->write(p->content_opaque, run->address +
+                          ((size_t)at << MEMSCHED_PAGE_SHIFT), page, count);
+    }
 }
 
 /* The whole frame by one huge page.  False: by small ones, please. */
@@ -187,6 +201,7 @@ static bool put_huge(Job *job)
                          &run) < 0) {
         return false;
     }
+    write_content(job, &run, 0, 0, FRAME_PAGES);
     if (job->table &&
         ms->sys->madvise(ms->sys, guest, MEMSCHED_FRAME_SIZE,
                          MADV_DONTNEED) == 0) {
@@ -198,7 +213,7 @@ static bool put_huge(Job *job)
     job->huge = run.huge && moved.moved_pages == FRAME_PAGES;
     ms_pageset_clear(&left);
     ms_pageset_add(&left, 0, moved.moved_pages);
-    ms_pool_take_end(ms->pool, &run, &left, false);
+    ms_pool_take_end(ms->pool, &run, &left, job->p->content != NULL);
     job->in = left;
     job->moved += moved.moved_pages;
     ms_count(&ms->stats.huge_moves, job->huge);
@@ -282,12 +297,13 @@ static void put_small(Job *job)
         while (more && at < run.pages &&
                ms_pageset_run(&todo, p, &page, &count)) {
             count = MIN(count, run.pages - at);
+            write_content(job, &run, at, page, count);
             more = put_segment(job, &run, at, page, count, &left);
             ms_pageset_remove(&todo, page, count);
             at += count;
             p = page + count;
         }
-        ms_pool_take_end(ms->pool, &run, &left, false);
+        ms_pool_take_end(ms->pool, &run, &left, job->p->content != NULL);
     }
 }
 
@@ -332,6 +348,9 @@ static void end(Job *job)
     ms_lock(&region->lock);
     parked = ms_pages_change_set(pages, MS_PAGE_POPULATED, p->frame,
                                  &job->in, MEMSCHED_PAGE_RESIDENT);
+    if (p->content) {
+        p->content->end_locked(p->content_opaque, p->frame, &job->in);
+    }
     if (!ms_pageset_empty(&not_in)) {
         was = ms_pageset_and(&not_in, &job->ballooned);
         parked |= ms_pages_change_set(pages, MS_PAGE_NOT_POPULATED, p->frame,
@@ -344,7 +363,9 @@ static void end(Job *job)
                                 job->reported.word[w]);
         }
         parked |= ms_pages_change_set(pages, MS_PAGE_NOT_POPULATED, p->frame,
-                                      &not_in, MEMSCHED_PAGE_HOLE);
+                                      &not_in, p->content
+                                      ? MEMSCHED_PAGE_TAG
+                                      : MEMSCHED_PAGE_HOLE);
     }
     if (job->huge) {
         ms_pages_set_flag(pages, p->frame, MS_FRAME_HUGE, true);

@@ -26,6 +26,19 @@ void ms_populate_claim(MemSchedClient *client, uint64_t pages);
  */
 bool ms_populate_claim_step(MemSchedClient *client, bool *ret_later);
 
+/*
+ * What the pages are to hold, if not zeros: those in state T (tagged.c).
+ * Page numbers are positions in the frame.
+ */
+typedef struct MsPopulateContent {
+    /* These are the pages; they change to C now.  Region lock held. */
+    void (*begin_locked)(void *opaque, uint64_t frame, const MsPageSet *take);
+    /* Pages [page, page + count) stand at @arena, zero so far.  No lock. */
+    void (*write)(void *opaque, char *arena, unsigned page, unsigned count);
+    /* These are in the guest now, the others as before.  Region lock held. */
+    void (*end_locked)(void *opaque, uint64_t frame, const MsPageSet *in);
+} MsPopulateContent;
+
 /* What to put where, in one 2 MiB frame. */
 typedef struct MsPopulate {
     MemSchedRegion *region;     /* the caller has entered it */
@@ -37,6 +50,8 @@ typedef struct MsPopulate {
     unsigned grant_flags;       /* MsGrantFlag */
     uint64_t keep;              /* slack that is left for others; does not
                                    apply to the touched page */
+    const MsPopulateContent *content;   /* NULL: zeros */
+    void *content_opaque;
 } MsPopulate;
 
 /*

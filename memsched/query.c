@@ -18,6 +18,7 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "app.h"
 #include "gpamap.h"
 #include "instance.h"
 
@@ -166,7 +167,9 @@ static void query_client(MemSchedClient *client, MemSchedClientInfo *ret_info)
     query_said(client, &info);
     ms_client_pages(client, &pages);
     info.ballooned_kernel_bytes = BYTES(pages.count[MEMSCHED_PAGE_BALLOONED]);
-    info.ballooned_application_bytes = BYTES(pages.count[MEMSCHED_PAGE_TAG]);
+    ms_lock(&client->apps->lock);
+    info.ballooned_application_bytes = BYTES(client->apps->epochs.credited);
+    ms_unlock(&client->apps->lock);
     info.ballooned_reported_bytes = BYTES(pages.count[MEMSCHED_PAGE_REPORTED]);
     info.given_bytes = BYTES(pages.count[MEMSCHED_PAGE_GIVEN]);
     info.huge_bytes = pages.huge_frames << MEMSCHED_FRAME_SHIFT;

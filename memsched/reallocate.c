@@ -7,7 +7,7 @@
  * figures.
  *
  * Room is what the acceptor can still get: below its max, and in pages of its
- * RAM without a frame (never touched, ballooned, reported).
+ * RAM without a frame (never touched, ballooned, reported, tagged).
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -17,6 +17,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 
+#include "app-order.h"
 #include "scheduler-int.h"
 
 #define KIB(pages) ((pages) * 4)
@@ -52,9 +53,13 @@ static int check_words(const MemSchedTransferOptions *o,
     if (o->size_bytes == 0) {
         return refuse(-EINVAL, message, "a transfer needs a size above 0");
     }
-    if (o->source == MEMSCHED_SOURCE_APPLICATION) {
-        return refuse(-EOPNOTSUPP, message, "no balloon application is"
-                      " connected in guest '%s'", from->id);
+    if (o->source == MEMSCHED_SOURCE_APPLICATION &&
+        !ms_orders_usable(from)) {
+        return refuse(-EOPNOTSUPP, message, from->ms->fallback
+                      ? "memory of balloon applications in guest '%s' cannot be"
+                        " taken: this kernel has no UFFDIO_MOVE"
+                      : "no balloon application is connected in guest '%s', or"
+                        " its RAM is shared and cannot be moved", from->id);
     }
     ms_lock(&from->lock);
     attached = from->attached;
@@ -73,7 +78,7 @@ static uint64_t less(uint64_t a, uint64_t b)
 
 typedef struct Room {
     uint64_t ballooned;         /* B, G */
-    uint64_t empty;             /* H, B, P */
+    uint64_t empty;             /* H, B, P, T */
 } Room;
 
 static Room room_of(MemSchedClient *client)
@@ -86,7 +91,8 @@ static Room room_of(MemSchedClient *client)
                      pages.count[MEMSCHED_PAGE_GIVEN],
         .empty = pages.count[MEMSCHED_PAGE_HOLE] +
                  pages.count[MEMSCHED_PAGE_BALLOONED] +
-                 pages.count[MEMSCHED_PAGE_REPORTED],
+                 pages.count[MEMSCHED_PAGE_REPORTED] +
+                 pages.count[MEMSCHED_PAGE_TAG],
     };
 }
 

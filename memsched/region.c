@@ -24,6 +24,7 @@
 #include <sys/mman.h>
 
 #include "instance.h"
+#include "tagged.h"
 
 static void say(MemSchedMessage *message, const char *text)
 {
@@ -43,6 +44,7 @@ void ms_region_unref(MemSchedRegion *region)
     if (atomic_fetch_sub(&region->refs, 1) != 1) {
         return;
     }
+    ms_tag_map_destroy(&region->tags);
     ms_pages_destroy(&region->pages);
     ms_cond_destroy(&region->cond);
     ms_lock_destroy(&region->lock);
@@ -77,6 +79,16 @@ void ms_region_wait_transit_locked(MemSchedRegion *region, uint64_t first,
     while (ms_pages_next(&region->pages, first, first + count,
                          MS_STATE_BIT(TRANSIT), &run, &n)) {
         ms_cond_wait(&region->cond, &region->lock);
+    }
+}
+
+#define LEASE_WAIT_NS UINT64_C(10000000)
+
+void ms_region_wait_lease_locked(MemSchedRegion *region, uint64_t frame)
+{
+    while (ms_region_is_leased(region, frame) &&
+           ms_cond_wait_ns(&region->cond, &region->lock, LEASE_WAIT_NS)) {
+        continue;
     }
 }
 
@@ -276,6 +288,7 @@ int memsched_region_new(MemSchedClient *client,
 
     ret = ms_pages_init(&region->pages, offset >> MEMSCHED_PAGE_SHIFT,
                         options->length_bytes >> MEMSCHED_PAGE_SHIFT);
+    ms_tag_map_init(&region->tags, region->pages.frames);
     if (ret == 0) {
         ret = ms_fence_cover(&ms->fence, region->host, region->length_bytes);
     }
@@ -324,6 +337,7 @@ void memsched_region_free(MemSchedRegion *region)
     ms_unlock(&region->lock);
 
     ms_client_wait_forget(client, region);
+    ms_tagged_forget_region(region);
     ms_capture_region_home(region);
     ms_uffd_unregister(&client->uffd, region->host,
                        region->length_bytes >> MEMSCHED_PAGE_SHIFT);

@@ -20,6 +20,7 @@
 #include "memsched/memsched.h"
 #include "lock.h"
 #include "pagestate.h"
+#include "tag-map.h"
 
 struct MemSchedRegion {
     MemSched *ms;
@@ -43,6 +44,9 @@ struct MemSchedRegion {
     uint64_t ready_cursor;      /* the mover's place, a frame */
     uint64_t retry_ns;          /* nothing ready could be taken: not before */
     uint64_t prefetch_cursor;   /* the same of ms_populate_claim() */
+    uint64_t lease_first, lease_end;    /* frames that the scan reads now:
+                                           nothing is taken out of them */
+    MsTagMap tags;              /* of the pages in state T */
 };
 
 MemSchedRegion *ms_region_ref(MemSchedRegion *region);
@@ -62,6 +66,19 @@ static inline char *ms_region_address(const MemSchedRegion *region,
 /* Wait without the lock until no page of [first, first + count) is in C. */
 void ms_region_wait_transit_locked(MemSchedRegion *region, uint64_t first,
                                    uint64_t count);
+
+/* Leased to the scan: see scan.c. */
+static inline bool ms_region_is_leased(const MemSchedRegion *region,
+                                       uint64_t frame)
+{
+    return frame >= region->lease_first && frame < region->lease_end;
+}
+
+/*
+ * Wait without the lock until the scan has read @frame, some 40 us; at most
+ * 10 ms, so that nobody depends on it.
+ */
+void ms_region_wait_lease_locked(MemSchedRegion *region, uint64_t frame);
 
 /* Wake whoever touched pages [first, first + count); no lock held. */
 void ms_region_wake(MemSchedRegion *region, uint64_t first, uint64_t count);

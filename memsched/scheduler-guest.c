@@ -22,6 +22,7 @@
 
 #include <glib.h>
 
+#include "app-order.h"
 #include "scheduler-int.h"
 
 #define NS_PER_S UINT64_C(1000000000)
@@ -70,7 +71,8 @@ typedef struct Look {
     MsSchedGuest *record;
     uint64_t claim, allocated;
     bool attached, running, inhibited;
-    uint64_t goal;
+    bool orders;                /* applications may be asked */
+    uint64_t goal, apps_goal;
 } Look;
 
 /* The operator's own `balloon` command: that much, transfers apart. */
@@ -111,12 +113,51 @@ static void settle_locked(Look *l, uint64_t ballooned)
     }
 }
 
-static void look(MsSched *sched, MemSchedClient *client, Look *l)
+/*
+ * Its balloon applications: asked before the kernel's balloon, which gets what
+ * they are not expected to give, and give back after it.  Ledger's lock held.
+ */
+static void step_apps_locked(MsSched *sched, MemSchedClient *client, Look *l,
+                             uint64_t now_ns)
+{
+    MsOrderWish wish = {
+        .application = l->orders ? l->sums.give_app_left : 0,
+        .any = l->orders ? l->sums.give_any_left : 0,
+        .base = ms_transfers_apps(&l->sums, &l->guest),
+        .ram = l->guest.ram, .captured_ns = l->sums.captured_ns,
+        .deadline_ns = l->sums.deadline_ns, .now_ns = now_ns,
+    };
+    MsOrderState state;
+
+    ms_orders_step(client->apps, &wish, &state);
+    if (state.changed) {
+        ms_transfers_note(&sched->transfers, client, state.why);
+    }
+    if (!l->orders && l->sums.give_app_left > 0) {
+        ms_transfers_hasten(&sched->transfers, client, "no balloon application"
+                            " is connected any more", now_ns);
+        ms_sched_kick(sched);
+    }
+    /* What they hold at rest: what is lent to running transfers, too. */
+    l->record->apps_pages =
+        MIN(l->record->apps_pages, state.held +
+            (l->sums.take_claimed - MIN(l->sums.take_claimed,
+                                        l->guest.base)));
+    l->guest.apps_held = state.held;
+    l->apps_goal = MIN(wish.base, state.held);
+    l->sums.give_kernel_left -= MIN(l->sums.give_any_left,
+                                    state.expected -
+                                    MIN(state.expected, wish.application));
+}
+
+static void look(MsSched *sched, MemSchedClient *client, Look *l,
+                 uint64_t now_ns)
 {
     MemSched *ms = sched->ms;
     MsClientPages pages;
     uint64_t extra;
 
+    l->orders = ms_orders_usable(client);
     ms_client_pages(client, &pages);
     ms_lock(&client->lock);
     l->attached = client->attached && client->ops.set_balloon;
@@ -147,7 +188,11 @@ static void look(MsSched *sched, MemSchedClient *client, Look *l)
         .ram = atomic_load(&client->ram_pages), .min = client->account.min,
         .hungry_ns = l->record->hungry_ns,
         .deflates = l->attached && !atomic_load(&client->unresponsive),
+        .apps_base = l->record->apps_pages,
     };
+    if (client->apps) {
+        step_apps_locked(sched, client, l, now_ns);
+    }
     l->goal = ms_transfers_balloon(&l->sums, &l->guest);
     if (l->sums.taking > 0 && l->sums.give_kernel_left == 0) {
         /* Lowered further than by what was claimed: for good. */
@@ -167,7 +212,7 @@ static void set_balloon(MemSchedClient *client, const Look *l)
 
     atomic_store(&client->balloon_target_bytes, bytes);
     atomic_store(&client->target_bytes,
-                 (l->guest.ram - MIN(l->goal, l->guest.ram))
+                 (l->guest.ram - MIN(l->goal + l->apps_goal, l->guest.ram))
                  << MEMSCHED_PAGE_SHIFT);
     atomic_store(&client->unmet_request, l->goal > l->guest.ballooned);
     if (!l->attached) {
@@ -296,7 +341,7 @@ bool ms_sched_guest_step(MsSched *sched, MemSchedClient *client,
         l.record->hungry_ns = now_ns;
     }
     take_manual(client, l.record);
-    look(sched, client, &l);
+    look(sched, client, &l, now_ns);
     set_balloon(client, &l);
     move_on(client, &l, now_ns);
     measure(sched, client, &l, now_ns);

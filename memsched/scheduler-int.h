@@ -33,6 +33,7 @@ struct MsSched {
 typedef struct MsSchedGuest {
     /* ledger_lock: */
     uint64_t base_pages;        /* its balloon, running transfers apart */
+    uint64_t apps_pages;        /* the same of its applications */
     bool known;                 /* base_pages stands for what it has */
     bool settle;                /* what its balloon holds now, stays in it */
     bool gone;

@@ -118,15 +118,26 @@ static void claim_locked(MsSched *sched, const MsTransferAction *a)
      * what it needs by them: the thread sees to what remains.
      */
     if (got > 0 && ms_sched_guest_locked(to)->base_pages == 0 &&
+        ms_sched_guest_locked(to)->apps_pages == 0 &&
         atomic_load(&to->waiting_since_ns) == 0 &&
         !atomic_load(&to->stalled)) {
         ms_populate_claim(to, got);
     }
 }
 
-static void less(uint64_t *pages, uint64_t by)
+/* How much of @by there was to take. */
+static uint64_t less(uint64_t *pages, uint64_t by)
 {
-    *pages -= MIN(*pages, by);
+    by = MIN(*pages, by);
+    *pages -= by;
+    return by;
+}
+
+/* The kernel's balloon first: see scheduler-guest.c. */
+static void lower(MsSchedGuest *record, uint64_t pages)
+{
+    pages -= less(&record->base_pages, pages);
+    less(&record->apps_pages, pages);
 }
 
 static void apply_locked(MsSched *sched)
@@ -142,6 +153,9 @@ static void apply_locked(MsSched *sched)
         case MS_TRANSFER_KEEP:
             ms_sched_guest_locked(client)->base_pages += a->pages;
             break;
+        case MS_TRANSFER_KEEP_APP:
+            ms_sched_guest_locked(client)->apps_pages += a->pages;
+            break;
         case MS_TRANSFER_CLAIM:
             claim_locked(sched, a);
             break;
@@ -150,8 +164,13 @@ static void apply_locked(MsSched *sched)
                                       a->pages) > 0;
             break;
         case MS_TRANSFER_RESTORE:
-        case MS_TRANSFER_LOWER:
             less(&ms_sched_guest_locked(client)->base_pages, a->pages);
+            break;
+        case MS_TRANSFER_RESTORE_APP:
+            less(&ms_sched_guest_locked(client)->apps_pages, a->pages);
+            break;
+        case MS_TRANSFER_LOWER:
+            lower(ms_sched_guest_locked(client), a->pages);
             break;
         case MS_TRANSFER_FINISH:
             finish_locked(sched, a->transfer);

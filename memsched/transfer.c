@@ -35,6 +35,9 @@
  * An acceptor whose touches wait knows best which pages it wants: the claim is
  * left to its faults, and holes are filled when none has waited for a while.
  *
+ * Applications are asked before the kernel's balloon, and give back after it:
+ * what was taken last goes back first.
+ *
  * Ends.  All mapped: completed.  Deadline, or one side gone: partial if
  * anything was mapped, else failed; then the donor's balloon shrinks by what
  * nobody has taken, the claim lapses first so that it can.
@@ -162,7 +165,12 @@ static void say_why_late(MsTransfer *x)
 {
     uint64_t mapped = mapped_of(x);
 
-    if (x->captured == 0) {
+    if (x->captured < x->requested && x->why[0]) {
+        g_snprintf(x->reason, sizeof(x->reason),
+                   "guest '%.40s' gave only %" PRIu64 " of %" PRIu64
+                   " KiB: %s", x->from_id, x->captured * 4,
+                   x->requested * 4, x->why);
+    } else if (x->captured == 0) {
         g_snprintf(x->reason, sizeof(x->reason),
                    "guest '%.40s' gave nothing within %u ms: its balloon does"
                    " not respond, or it has no free memory",
@@ -191,7 +199,9 @@ static void finish(MsTransfers *t, MsTransfer *x, Cause cause,
                    MsTransferActions *actions)
 {
     uint64_t mapped = mapped_of(x);
-    uint64_t kernel_used = MIN(mapped, x->captured_kernel);
+    /* What was taken last goes back first: the kernel's balloon. */
+    uint64_t app_used = MIN(mapped, x->captured_app);
+    uint64_t kernel_used = MIN(mapped - app_used, x->captured_kernel);
 
     if (mapped >= x->requested) {
         x->state = MEMSCHED_TRANSFER_COMPLETED;
@@ -216,6 +226,11 @@ static void finish(MsTransfers *t, MsTransfer *x, Cause cause,
         x->captured_kernel > kernel_used) {
         act(actions, MS_TRANSFER_RESTORE, x, x->from,
             x->captured_kernel - kernel_used);
+    }
+    if (x->state != MEMSCHED_TRANSFER_COMPLETED &&
+        x->captured_app > app_used) {
+        act(actions, MS_TRANSFER_RESTORE_APP, x, x->from,
+            x->captured_app - app_used);
     }
     if (mapped > 0) {
         act(actions, MS_TRANSFER_LOWER, x, x->to, mapped);
@@ -250,6 +265,38 @@ void ms_transfers_gone(MsTransfers *t, const void *client, bool reset,
             finish(t, x, reset ? CAUSE_RESET : CAUSE_GONE,
                    x->from == client ? x->from_id : x->to_id, now_ns,
                    ret_actions);
+        }
+    }
+}
+
+static bool wants_apps(const MsTransfer *x, const void *from)
+{
+    return x->from == from && x->claimed < x->requested &&
+           (x->source == MEMSCHED_SOURCE_ANY ||
+            x->source == MEMSCHED_SOURCE_APPLICATION);
+}
+
+void ms_transfers_note(MsTransfers *t, const void *from, const char *why)
+{
+    MsTransfer *x;
+
+    for (uint64_t id = 0; (x = next_running(t, id)); id = x->id) {
+        if (wants_apps(x, from)) {
+            g_strlcpy(x->why, why, sizeof(x->why));
+        }
+    }
+}
+
+void ms_transfers_hasten(MsTransfers *t, const void *from, const char *why,
+                         uint64_t now_ns)
+{
+    MsTransfer *x;
+
+    for (uint64_t id = 0; (x = next_running(t, id)); id = x->id) {
+        if (wants_apps(x, from) &&
+            x->source == MEMSCHED_SOURCE_APPLICATION) {
+            g_strlcpy(x->why, why, sizeof(x->why));
+            x->deadline_ns = MIN(x->deadline_ns, now_ns);
         }
     }
 }
@@ -325,6 +372,9 @@ void ms_transfers_captured(MsTransfers *t, const void *from,
         if (source == MEMSCHED_SOURCE_KERNEL) {
             x->captured_kernel += n;
             act(ret_actions, MS_TRANSFER_KEEP, x, x->from, n);
+        } else if (source == MEMSCHED_SOURCE_APPLICATION) {
+            x->captured_app += n;
+            act(ret_actions, MS_TRANSFER_KEEP_APP, x, x->from, n);
         }
         act(ret_actions, MS_TRANSFER_CLAIM, x, x->to, n);
         pages -= n;
@@ -393,6 +443,11 @@ void ms_transfers_sums(const MsTransfers *t, const void *client,
                 x->source == MEMSCHED_SOURCE_KERNEL) {
                 s.give_kernel_left += left;
             }
+            if (x->source == MEMSCHED_SOURCE_ANY) {
+                s.give_any_left += left;
+            } else if (x->source == MEMSCHED_SOURCE_APPLICATION) {
+                s.give_app_left += left;
+            }
             if (left > 0) {
                 s.deadline_ns = MIN(s.deadline_ns, x->deadline_ns);
             }
@@ -428,6 +483,12 @@ uint64_t ms_transfers_balloon(const MsTransferSums *sums,
     return goal;
 }
 
+uint64_t ms_transfers_apps(const MsTransferSums *sums,
+                           const MsTransferGuest *guest)
+{
+    return less(guest->apps_base, less(sums->take_claimed, guest->base));
+}
+
 uint64_t ms_transfers_prefetch(const MsTransferSums *sums,
                                const MsTransferGuest *guest, uint64_t claim,
                                uint64_t now_ns)
@@ -442,6 +503,9 @@ uint64_t ms_transfers_prefetch(const MsTransferSums *sums,
         /* While it gives it does not shrink, but it will. */
         expected = less(guest->ballooned,
                         less(guest->base, sums->take_claimed));
+    }
+    if (now_ns < sums->mapped_ns + PREFETCH_IDLE_NS) {
+        expected += less(guest->apps_held, ms_transfers_apps(sums, guest));
     }
     return less(MIN(claim, sums->outstanding), expected);
 }

@@ -28,6 +28,7 @@ typedef struct MsTransfer {
     uint64_t requested;
     uint64_t captured;          /* out of the donor */
     uint64_t captured_kernel;   /* part of it: by its kernel's balloon */
+    uint64_t captured_app;      /* part of it: by balloon applications */
     uint64_t captured_discarded;/* part of it: frames that did not move */
     uint64_t claimed;           /* promised to the acceptor, all in all */
     uint64_t moved, copied, discarded;          /* mapped in the acceptor */
@@ -35,15 +36,19 @@ typedef struct MsTransfer {
     uint64_t captured_ns;       /* the last capture, or the start */
     uint64_t mapped_ns;         /* the last page in the acceptor, or that */
     unsigned deadline_ms;
+    char why[112];              /* an application gave less; or empty */
     char reason[160];
 } MsTransfer;
 
 typedef enum MsTransferActionKind {
     MS_TRANSFER_KEEP,           /* from's balloon: so many more stay in it */
+    MS_TRANSFER_KEEP_APP,       /* the same of its applications */
     MS_TRANSFER_CLAIM,          /* for to; answer by ms_transfers_claimed() */
     MS_TRANSFER_RELEASE,        /* let so much of to's claim lapse */
     MS_TRANSFER_RESTORE,        /* from's balloon: so many fewer */
-    MS_TRANSFER_LOWER,          /* to's balloon: so many fewer */
+    MS_TRANSFER_RESTORE_APP,    /* the same of its applications */
+    MS_TRANSFER_LOWER,          /* to's balloon, then its applications: so many
+                                   fewer */
     MS_TRANSFER_FINISH,         /* tell whoever listens */
 } MsTransferActionKind;
 
@@ -54,7 +59,7 @@ typedef struct MsTransferAction {
     uint64_t pages;
 } MsTransferAction;
 
-/* A transfer gives at most five actions a call: see KEEP .. FINISH. */
+/* A transfer gives at most five actions a call: those of its end. */
 typedef struct MsTransferActions {
     unsigned count;
     MsTransferAction action[MS_TRANSFERS_RUNNING * 5];
@@ -114,6 +119,19 @@ void ms_transfers_time(MsTransfers *t, uint64_t now_ns,
 void ms_transfers_gone(MsTransfers *t, const void *client, bool reset,
                        uint64_t now_ns, MsTransferActions *ret_actions);
 
+/*
+ * An application of @from gave less than it was asked for: @why, in words, for
+ * those that it may be the reason of.
+ */
+void ms_transfers_note(MsTransfers *t, const void *from, const char *why);
+
+/*
+ * No application of @from is there any more: those that only they can fulfil
+ * end at the next ms_transfers_time().
+ */
+void ms_transfers_hasten(MsTransfers *t, const void *from, const char *why,
+                         uint64_t now_ns);
+
 /* The earliest deadline, or UINT64_MAX. */
 uint64_t ms_transfers_deadline_ns(const MsTransfers *t);
 
@@ -122,6 +140,8 @@ typedef struct MsTransferSums {
     unsigned giving, taking;    /* how many */
     uint64_t give_left;         /* requested of it, not claimed yet */
     uint64_t give_kernel_left;  /* part of it that its balloon may give */
+    uint64_t give_app_left;     /* part of it that applications alone give */
+    uint64_t give_any_left;     /* part of both: that anybody may give */
     uint64_t take_left;         /* requested for it, not mapped yet */
     uint64_t take_claimed;      /* promised to it so far, mapped or not */
     uint64_t outstanding;       /* promised to it, not mapped yet */
@@ -138,6 +158,8 @@ void ms_transfers_sums(const MsTransfers *t, const void *client,
 typedef struct MsTransferGuest {
     uint64_t base;              /* its balloon, transfers apart */
     uint64_t ballooned;         /* pages in B and G by our own map */
+    uint64_t apps_base, apps_held;      /* the same of its applications: what
+                                           they should hold, and do */
     uint64_t given;             /* in G: not captured yet */
     uint64_t holes;             /* in H and P, and in C, which may become H */
     uint64_t ram, min;
@@ -148,6 +170,13 @@ typedef struct MsTransferGuest {
 /* How much its balloon should hold now. */
 uint64_t ms_transfers_balloon(const MsTransferSums *sums,
                               const MsTransferGuest *guest);
+
+/*
+ * How much its applications should hold now, wishes apart: less by what its
+ * kernel's balloon cannot make room for.
+ */
+uint64_t ms_transfers_apps(const MsTransferSums *sums,
+                           const MsTransferGuest *guest);
 
 /*
  * How much of @claim should be put into holes ahead of use: what its balloon

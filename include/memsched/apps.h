@@ -210,13 +210,18 @@ MEMSCHED_API int memsched_app_hints(MemSchedClient *client, uint32_t app,
                                     const MemSchedAppHint *hints, size_t count);
 
 /*
- * An application wants pages back.  Answered by released().  -ENOENT, -ERANGE.
+ * An application wants pages back: they are not credited any more.  Answered by
+ * released() when they are there as far as could be.  -ENOENT, -ERANGE,
+ * -EAGAIN (too many of these wait: say it again).
  */
 MEMSCHED_API int memsched_app_release(MemSchedClient *client,
                                       const MemSchedAppRange *range,
                                       MemSchedReason reason);
 
-/* An application has unmapped them: they are not credited any more. */
+/*
+ * An application has unmapped them: they are not credited any more.  -ENOENT
+ * (there never was such an epoch), -ERANGE.
+ */
 MEMSCHED_API int memsched_app_unmapped(MemSchedClient *client,
                                        const MemSchedAppRange *range);
 
@@ -226,6 +231,14 @@ MEMSCHED_API int memsched_app_unmapped(MemSchedClient *client,
 MEMSCHED_API int memsched_app_veto(MemSchedClient *client, uint32_t app,
                                    unsigned duration_ms,
                                    MemSchedReason reason);
+
+/*
+ * What page @page of @region holds that is in state T, for migration, dumps and
+ * snapshots: 4,096 bytes, without a fault, and without its coming back.
+ * -ENOENT: it is not in state T (any more): read it.  -EINVAL.
+ */
+MEMSCHED_API int memsched_region_tag_content(MemSchedRegion *region,
+                                             uint64_t page, void *ret_page);
 
 typedef struct MemSchedAppRequest {
     uint32_t app;               /* 0: the guest as a whole */
@@ -328,7 +341,8 @@ typedef struct MemSchedTagCounters {
 typedef struct MemSchedAppsInfo {
     bool connected;
     MemSchedTagCounters counters;
-    uint64_t known_bytes;       /* state T of dead epochs */
+    uint64_t known_bytes;       /* state T that earns nothing: of dead epochs,
+                                   copies, released or unmapped */
     size_t apps_count, requests_count;
     MemSchedAppInfo app[MEMSCHED_APPS_MAX];
     MemSchedRequestInfo request[MEMSCHED_REQUESTS_MAX];

@@ -419,7 +419,8 @@ FakeSys *fake_sys_new(void)
         .pread = fake_pread, .write = fake_write, .ioctl = fake_ioctl,
         .poll = fake_poll, .eventfd = fake_eventfd,
         .userfaultfd = fake_userfaultfd, .random = fake_random,
-        .now_ns = fake_now_ns, .sleep_ns = fake_sleep_ns, .name_thread = fake_name_thread,
+        .now_ns = fake_now_ns, .sleep_ns = fake_sleep_ns,
+        .name_thread = fake_name_thread,
         .background = fake_background, .urgent = fake_urgent,
         .yield = fake_yield,
     };
