@@ -15,7 +15,7 @@ NAMES = {'configure', 'Makefile', 'trace-events', 'run'}
 NO_COMMENTS = re.compile(r'^(tests|bench|docs)/.*\.json$')
 PLACES = [
     (re.compile(r'^include/standard-headers/'), 'BSD-3-Clause'),
-    (re.compile(r'^guest/lib/'), 'LGPL-2.1-or-later'),
+    (re.compile(r'^guest/(lib|include)/'), 'LGPL-2.1-or-later'),
     (re.compile(r''), 'GPL-2.0-or-later'),
 ]
 
