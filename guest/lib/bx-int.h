@@ -97,7 +97,7 @@ void bx_request_error(Bx *bx, const BxMessage *message);
 void bx_request_end_all(Bx *bx, bool tell);
 
 /* bx-offer.c */
-void bx_offer_welcome(Bx *bx, bool new_session);
+void bx_offer_welcome(Bx *bx, bool new_session, uint32_t features);
 void bx_offer_lost(Bx *bx);
 void bx_offer_message(Bx *bx, const BxMessage *message);
 /* A step; returns whether something was done. */

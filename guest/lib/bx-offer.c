@@ -224,11 +224,12 @@ int bx_stats(Bx *bx, const BxStats *stats)
     return 0;
 }
 
-void bx_offer_welcome(Bx *bx, bool new_session)
+void bx_offer_welcome(Bx *bx, bool new_session, uint32_t features)
 {
     if (!bx->giver) {
         return;
     }
+    bx_giver_use_hints(bx->giver, features & VBX_FEATURE_HINTS);
     if (new_session) {
         bx_giver_end_session(bx->giver, bx_now_ms());
     }
@@ -254,6 +255,16 @@ void bx_offer_message(Bx *bx, const BxMessage *message)
     if (message->header.type == VBX_POLL) {
         bx->stats_due = bx->stats_known;
         bx->stats_ms = 0;
+        return;
+    }
+    if (message->header.type == BX_LOCAL_SLEEP) {
+        /* All of it goes back before the guest writes its memory to disk. */
+        if (bx->giver && message->local_sleep.sleep) {
+            bx_giver_shrink(bx->giver, UINT64_MAX, VBX_REASON_HIBERNATE);
+            settle(bx);
+        }
+        reply = *message;
+        bx_send(bx, &reply);
         return;
     }
     rc = bx->giver ? bx_giver_message(bx->giver, message, bx_now_ms())

@@ -275,7 +275,7 @@ static void take_welcome(Bx *bx, const BxMessage *m)
     memcpy(bx->session, m->welcome.session, sizeof(bx->session));
     bx->welcome = true;
     bx_condition_map(bx);
-    bx_offer_welcome(bx, new_session);
+    bx_offer_welcome(bx, new_session, m->welcome.features);
     bx_condition_notify(bx);
 }
 

@@ -1,11 +1,12 @@
 /*
  * The giving side of one application: orders, and what becomes of them
  *
- *         RESERVE                      work: spare? set aside, tag, RESERVED
- *   idle ─────────▶ an order runs ──┐
- *    ▲               another RESERVE: refused, busy
- *    └──────────────────────────────┘ all of it; no more to be had; CANCEL;
- *                                     RELEASE of it; deadline; pressure
+ *          RESERVE
+ *   idle ------------> an order runs; another RESERVE is refused as busy; each
+ *    ^                 step of work: spare? set aside, write tags, RESERVED
+ *    |                       |
+ *    +-----------------------+ all of it; no more to be had; CANCEL; RELEASE
+ *                              of it; deadline; pressure
  *
  * One order runs at a time.  Each step asks the owner how much may go, since
  * that changes while an order of many GiB is being worked on, and tells the
@@ -49,6 +50,7 @@ struct BxGiver {
     BxReservoir *reservoir;
     Order order;
     uint32_t app;               /* as the host calls us */
+    bool no_hints;              /* the host has no use for them */
     uint64_t stock_until_ms;
     BxGiverInfo info;
 };
@@ -62,6 +64,9 @@ int bx_giver_new(const BxGiverOptions *options, const BxGiverOps *ops,
         return -ENOMEM;
     }
     giver->options = *options;
+    if (!options->stock_ms) {
+        giver->options.stock_ms = BX_STOCK_MS;
+    }
     giver->ops = ops;
     giver->opaque = opaque;
     if (bx_reservoir_new(options->sys ? options->sys : &bx_sys, options->huge,
@@ -79,6 +84,11 @@ void bx_giver_free(BxGiver *giver)
         bx_reservoir_free(giver->reservoir);
         free(giver);
     }
+}
+
+void bx_giver_use_hints(BxGiver *giver, bool use)
+{
+    giver->no_hints = !use;
 }
 
 static void send_reserved(BxGiver *giver, const BxPages *pages,
@@ -111,7 +121,7 @@ static void send_range(BxGiver *giver, unsigned type, const BxPages *pages,
 /* No frame numbers: no hints from now on. */
 static void send_hints(BxGiver *giver, BxPages pages)
 {
-    while (giver->options.pagemap >= 0 && pages.count) {
+    while (giver->options.pagemap >= 0 && !giver->no_hints && pages.count) {
         const void *address;
         uint64_t there, told;
         BxMessage m;
@@ -387,7 +397,7 @@ void bx_giver_end_session(BxGiver *giver, uint64_t now_ms)
 {
     giver->order.runs = false;
     bx_reservoir_end_session(giver->reservoir);
-    giver->stock_until_ms = now_ms + BX_STOCK_MS;
+    giver->stock_until_ms = now_ms + giver->options.stock_ms;
 }
 
 void bx_giver_info(const BxGiver *giver, BxGiverInfo *ret_info)

@@ -41,6 +41,7 @@ typedef struct BxGiverOptions {
     uint32_t granule_min_bytes; /* never in smaller ones; 0: as ordered */
     uint64_t step_bytes;        /* between two looks at anything else */
     int pagemap;                /* for hints; -1: none */
+    uint32_t stock_ms;          /* 0: BX_STOCK_MS */
 } BxGiverOptions;
 
 typedef struct BxGiverInfo {
@@ -57,6 +58,9 @@ int bx_giver_new(const BxGiverOptions *options, const BxGiverOps *ops,
 
 /* Unmaps everything and says nothing.  NULL is fine. */
 void bx_giver_free(BxGiver *giver);
+
+/* Whether the host wants hints.  It does unless this says otherwise. */
+void bx_giver_use_hints(BxGiver *giver, bool use);
 
 /*
  * RESERVE, CANCEL, RELEASE or RELEASED came, unpacked.  Returns 0, or the
