@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
+#include <errno.h>
 #include <glib.h>
 #include <string.h>
 
@@ -11,12 +12,30 @@
 
 #define MOST 40
 
-static size_t run(MemSchedPolicy policy, uint64_t budget, MsPolicyGuest *g,
-                  size_t count, MsDecision *decisions)
+/* No headroom, no band, no step: what the rules say, to the page. */
+static MsPolicyInput exact(MemSchedPolicy policy, uint64_t budget,
+                           const MsPolicyGuest *g, size_t count)
 {
     MsPolicyInput input = {
         .policy = policy, .idle_tax_pct = 75, .budget = budget,
+        .free = budget, .interval_ms = 1000, .tuning = ms_policy_tuning(),
     };
+
+    input.tuning.headroom_permille = 0;
+    input.tuning.headroom_pages = 0;
+    input.tuning.dead_band_permille = 0;
+    input.tuning.step_permille = 1000;
+    input.tuning.least_pages = 1;
+    for (size_t i = 0; i < count; i++) {
+        input.free -= MIN(input.free, g[i].allocated);
+    }
+    return input;
+}
+
+static size_t run(MemSchedPolicy policy, uint64_t budget, MsPolicyGuest *g,
+                  size_t count, MsDecision *decisions)
+{
+    MsPolicyInput input = exact(policy, budget, g, count);
 
     return ms_policy_run(&input, g, count, decisions, MOST);
 }
@@ -89,6 +108,58 @@ static void test_idle_tax_takes_from_who_does_not_use_it(void)
     g_assert_cmpuint(d[1].pages, ==, 1500);
 }
 
+/* An idle guest is taxed; one that does not hold its part does not lack it. */
+static void test_memory_that_nobody_holds_or_wants_is_lent(void)
+{
+    MsPolicyGuest g[] = {
+        { .max = 10000, .shares = 1000, .allocated = 500, .active = 500 },
+        { .max = 10000, .shares = 1000, .allocated = 3500, .active = 3500,
+          .waiting = 1500 },
+    };
+    MsDecision d[MOST];
+
+    run(MEMSCHED_POLICY_SHARES, 5000, g, 2, d);
+    g_assert_cmpuint(g[0].entitlement, ==, 500);
+    g_assert_cmpuint(g[1].entitlement, ==, 4500);
+    /* It wants it back: shares decide. */
+    g[0].waiting = 3000;
+    run(MEMSCHED_POLICY_SHARES, 5000, g, 2, d);
+    g_assert_cmpuint(g[0].entitlement, ==, 2500);
+    g_assert_cmpuint(g[1].entitlement, ==, 2500);
+}
+
+/* Overloaded: in proportion to shares, and each has its min. */
+static void test_overload_degrades_by_shares_and_keeps_mins(void)
+{
+    MsPolicyGuest g[] = {
+        { .min = 1000, .max = 9000, .shares = 1, .allocated = 1000,
+          .active = 1000, .waiting = 8000 },
+        { .max = 9000, .shares = 1000, .allocated = 2000, .active = 2000,
+          .waiting = 7000 },
+        { .max = 9000, .shares = 3000, .allocated = 2000, .active = 2000,
+          .waiting = 7000 },
+    };
+    MsDecision d[MOST];
+
+    run(MEMSCHED_POLICY_IDLE_TAX, 5000, g, 3, d);
+    g_assert_cmpuint(g[0].entitlement, ==, 1000);
+    g_assert_cmpuint(g[1].entitlement, ==, 1000);
+    g_assert_cmpuint(g[2].entitlement, ==, 3000);
+}
+
+static void test_static_policy_moves_nothing(void)
+{
+    MsPolicyGuest g[] = {
+        { .max = 5000, .shares = 1, .allocated = 4900, .active = 0 },
+        { .max = 5000, .shares = 1, .allocated = 100, .active = 100,
+          .waiting = 1000 },
+    };
+    MsDecision d[MOST];
+
+    g_assert_cmpuint(run(MEMSCHED_POLICY_STATIC, 5000, g, 2, d), ==, 0);
+    g_assert_cmpint(g[0].reason, ==, MS_REASON_STATIC);
+}
+
 static void test_nobody_gives_while_free_memory_is_enough(void)
 {
     MsPolicyGuest g[] = {
@@ -105,8 +176,7 @@ static void test_nobody_gives_while_free_memory_is_enough(void)
 
 static void test_pressure_is_wanted_by_had(void)
 {
-    MsPolicyInput input = { .policy = MEMSCHED_POLICY_SHARES,
-                            .budget = 1000 };
+    MsPolicyInput input = exact(MEMSCHED_POLICY_SHARES, 1000, NULL, 0);
     MsPolicyGuest g[] = {
         { .max = 900, .shares = 1, .allocated = 400, .active = 100 },
         { .max = 900, .shares = 1, .allocated = 400, .active = 400,
@@ -196,15 +266,13 @@ static void check_decisions(const MsPolicyInput *input,
                             const MsPolicyGuest *g, size_t count,
                             const MsDecision *d, size_t n)
 {
-    uint64_t give = 0, take = 0, held = 0;
+    uint64_t give = 0, take = 0;
 
-    for (size_t i = 0; i < count; i++) {
-        held += g[i].allocated;
-    }
     for (size_t i = 0; i < n; i++) {
         const MsPolicyGuest *x = &g[d[i].guest];
 
         g_assert_cmpuint(d[i].pages, >, 0);
+        g_assert_cmpint(x->reason, ==, d[i].reason);
         if (d[i].give) {
             give += d[i].pages;
             g_assert_cmpuint(x->allocated + d[i].pages, <=, x->entitlement);
@@ -212,15 +280,28 @@ static void check_decisions(const MsPolicyInput *input,
             take += d[i].pages;
             /* Donors before acceptors; nobody below its entitlement. */
             g_assert_true(i == 0 || !d[i - 1].give);
-            g_assert_cmpuint(x->allocated - d[i].pages, >=, x->entitlement);
-            g_assert_cmpuint(x->allocated - d[i].pages, >=, x->min);
+            g_assert_cmpuint(x->allocated, >=, x->entitlement + d[i].pages);
+            g_assert_cmpuint(x->allocated, >=, x->min + d[i].pages);
         }
     }
-    g_assert_cmpuint(take, <=, give);
-    if (input->budget >= held + input->min_free) {
-        g_assert_cmpuint(give, <=,
-                         take + input->budget - held - input->min_free);
-    }
+    g_assert_cmpuint(give, <=, take + input->free);
+}
+
+/*
+ * A guest with more shares, all else being the same, is entitled to no less;
+ * two pages are rounding.
+ */
+static void check_monotone(const MsPolicyInput *input, MsPolicyGuest *g,
+                           size_t count)
+{
+    unsigned i = g_test_rand_int_range(0, count);
+    unsigned more = g_test_rand_int_range(0, 1 << 20);
+    uint64_t before = g[i].entitlement;
+    MsDecision d[MOST];
+
+    g[i].shares += MIN(UINT32_MAX - g[i].shares, more);
+    ms_policy_run(input, g, count, d, MOST);
+    g_assert_cmpuint(g[i].entitlement + 2, >=, before);
 }
 
 static void test_random_snapshots_keep_mins_and_the_budget(void)
@@ -233,9 +314,13 @@ static void test_random_snapshots_keep_mins_and_the_budget(void)
             .policy = g_test_rand_int_range(0, 3),
             .idle_tax_pct = g_test_rand_int_range(0, 100),
             .budget = g_test_rand_int_range(1000, 1 << 30),
+            .state = g_test_rand_int_range(0, 5),
+            .interval_ms = g_test_rand_int_range(10, 10000),
+            .tuning = ms_policy_tuning(),
         };
 
         input.min_free = input.budget / 64;
+        input.free = input.budget;
         memset(g, 0, sizeof(g));
         for (size_t i = 0; i < count; i++) {
             uint64_t part = input.budget / count;
@@ -248,11 +333,58 @@ static void test_random_snapshots_keep_mins_and_the_budget(void)
             g[i].waiting = g_test_rand_int_range(0, 100);
             g[i].incoming = g_test_rand_int_range(0, 1000);
             g[i].shares = g_test_rand_int();
+            g[i].ballooned = g_test_rand_int_range(0, 2) *
+                             g_test_rand_int_range(0, 1 << 20);
+            g[i].memory.pressed_ticks = g_test_rand_int_range(0, 9);
+            input.free -= g[i].allocated;
         }
         n = ms_policy_run(&input, g, count, d, MOST);
         check_sums(&input, g, count);
         check_decisions(&input, g, count, d, n);
+        if (count > 0) {
+            check_monotone(&input, g, count);
+        }
     }
+}
+
+/* ---- settings ---- */
+
+static void refused(MsPolicyInput input, const char *words)
+{
+    MemSchedMessage message = { "" };
+
+    g_assert_cmpint(ms_policy_check(&input, &message), ==, -EINVAL);
+    g_assert_nonnull(strstr(message.text, words));
+    g_assert_cmpint(ms_policy_check(&input, NULL), ==, -EINVAL);
+}
+
+static void test_bad_settings_are_refused_by_name(void)
+{
+    MsPolicyInput good = exact(MEMSCHED_POLICY_IDLE_TAX, 1000, NULL, 0), bad;
+
+    good.tuning = ms_policy_tuning();
+    g_assert_cmpint(ms_policy_check(&good, NULL), ==, 0);
+#define REFUSED(member, value, words) \
+    do { \
+        bad = good; \
+        bad.member = value; \
+        refused(bad, words); \
+    } while (0)
+    REFUSED(policy, 3, "no such policy");
+    REFUSED(idle_tax_pct, 100, "idle tax");
+    REFUSED(budget, 0, "pool");
+    REFUSED(min_free, 1001, "min-free");
+    REFUSED(interval_ms, 0, "interval");
+    REFUSED(tuning.headroom_permille, 1001, "headroom");
+    REFUSED(tuning.dead_band_permille, 1001, "dead band");
+    REFUSED(tuning.step_permille, 0, "step");
+    REFUSED(tuning.step_permille, 1001, "step");
+    REFUSED(tuning.least_pages, 0, "least move");
+    REFUSED(tuning.flushes_per_s, 0, "flushes");
+    REFUSED(tuning.slow_windows, 0, "window");
+    REFUSED(tuning.rest_ms, 0, "rest");
+    REFUSED(tuning.rest_ms, 600001, "rest");
+#undef REFUSED
 }
 
 int main(int argc, char **argv)
@@ -266,6 +398,12 @@ int main(int argc, char **argv)
                     test_static_gives_all_their_max_where_it_fits);
     g_test_add_func("/idle-tax-takes-from-who-does-not-use-it",
                     test_idle_tax_takes_from_who_does_not_use_it);
+    g_test_add_func("/memory-that-nobody-holds-or-wants-is-lent",
+                    test_memory_that_nobody_holds_or_wants_is_lent);
+    g_test_add_func("/overload-degrades-by-shares-and-keeps-mins",
+                    test_overload_degrades_by_shares_and_keeps_mins);
+    g_test_add_func("/static-policy-moves-nothing",
+                    test_static_policy_moves_nothing);
     g_test_add_func("/nobody-gives-while-free-memory-is-enough",
                     test_nobody_gives_while_free_memory_is_enough);
     g_test_add_func("/pressure-is-wanted-by-had",
@@ -276,5 +414,7 @@ int main(int argc, char **argv)
                     test_condition_follows_stalls_then_the_host);
     g_test_add_func("/random-snapshots-keep-mins-and-the-budget",
                     test_random_snapshots_keep_mins_and_the_budget);
+    g_test_add_func("/bad-settings-are-refused-by-name",
+                    test_bad_settings_are_refused_by_name);
     return g_test_run();
 }
