@@ -21,6 +21,9 @@
  * its own thread; they are left in atomic fields and carried out by a bottom
  * half, so that the scheduler never waits for this guest.
  *
+ * The queues for messages of balloon applications come after all others, and
+ * are virtio-balloon-ex-apps.c's.
+ *
  * It does not offer free page hinting: migration skips captured pages without
  * the driver's help.
  *
@@ -42,7 +45,9 @@
 #include "standard-headers/linux/virtio_balloon.h"
 #include "standard-headers/linux/virtio_ids.h"
 #include "system/balloon.h"
+#include "standard-headers/linux/virtio_balloon_ex.h"
 #include "trace/trace-system_memsched.h"
+#include "virtio-balloon-ex-apps.h"
 #include "virtio-balloon-ex-mem.h"
 #include "virtio-balloon-ex-migrate.h"
 #include "virtio-balloon-ex-pfns.h"
@@ -250,6 +255,7 @@ static void again(void *opaque)
     if (s->stats.is_old) {
         balloon_ex_stats_handle(vdev, s->stats.vq);
     }
+    balloon_ex_apps_start(s);
 }
 
 /* What the scheduler asks, carried out in the main loop. */
@@ -388,6 +394,7 @@ static void device_reset(VirtIODevice *vdev)
     drop(&s->inflate);
     drop(&s->deflate);
     balloon_ex_stats_drop(s);
+    balloon_ex_apps_reset(s);
     s->poison_val = 0;
     s->actual_pages = 0;
     balloon_ex_mem_reset(s->mem);
@@ -422,6 +429,7 @@ static void realize(DeviceState *dev, Error **errp)
         s->reporting_vq = virtio_add_queue(vdev, REPORTING_QUEUE_SIZE,
                                            handle_reports);
     }
+    balloon_ex_apps_realize(s);
     s->scratch = g_new0(BalloonExScratch, 1);
     s->again_bh = qemu_bh_new_guarded(again, s, &dev->mem_reentrancy_guard);
     balloon_ex_stats_start(s);
@@ -433,6 +441,7 @@ static void unrealize(DeviceState *dev)
     VirtIOBalloonEx *s = VIRTIO_BALLOON_EX(dev);
 
     balloon_ex_stats_end(s);
+    balloon_ex_apps_unrealize(s);
     drop(&s->inflate);
     drop(&s->deflate);
     qemu_remove_balloon_handler(s);
@@ -473,6 +482,7 @@ static const VMStateDescription vmstate_device = {
     },
     .subsections = (const VMStateDescription * const []) {
         &balloon_ex_vmstate_pages,
+        &balloon_ex_vmstate_apps,
         NULL
     }
 };
@@ -496,6 +506,8 @@ static const Property properties[] = {
                       VIRTIO_BALLOON_F_PAGE_POISON, true),
     DEFINE_PROP_BIT64("free-page-reporting", VirtIOBalloonEx, host_features,
                       VIRTIO_BALLOON_F_REPORTING, true),
+    DEFINE_PROP_BIT64("application", VirtIOBalloonEx, host_features,
+                      VIRTIO_BALLOON_EX_F_APPLICATION, true),
     DEFINE_PROP_UINT32("stats-interval", VirtIOBalloonEx, stats.interval_ms,
                        1000),
 };
@@ -510,6 +522,7 @@ static void class_init(ObjectClass *klass, void *data)
     dc->vmsd = &vmstate_virtio;
     set_bit(DEVICE_CATEGORY_MISC, dc->categories);
     balloon_ex_stats_class_init(klass);
+    balloon_ex_apps_class_init(klass);
     vdc->realize = realize;
     vdc->unrealize = unrealize;
     vdc->reset = device_reset;

@@ -2,7 +2,8 @@
  * balloon-ex: the balloon whose pages move to other guests
  *
  * The device speaks the standard virtio balloon, device ID 5, so that stock
- * drivers bind.
+ * drivers bind.  Behind a feature bit of its own it has two more queues, for
+ * messages of balloon applications.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -18,6 +19,7 @@
 OBJECT_DECLARE_SIMPLE_TYPE(VirtIOBalloonEx, VIRTIO_BALLOON_EX)
 
 typedef struct BalloonExMem BalloonExMem;
+typedef struct BalloonExSession BalloonExSession;
 typedef struct BalloonExScratch BalloonExScratch;
 
 /* A queue of page numbers, and how far its element has been worked off. */
@@ -38,6 +40,14 @@ typedef struct BalloonExStats {
     uint64_t last[MEMSCHED_STATS];
 } BalloonExStats;
 
+/* The queues for messages of balloon applications; all NULL without. */
+typedef struct BalloonExApps {
+    VirtQueue *said_vq;         /* to the host */
+    VirtQueue *told_vq;         /* to the guest */
+    BalloonExSession *session;
+    uint8_t *in;                /* room for one message */
+} BalloonExApps;
+
 /* All fields under the BQL, unless they say otherwise. */
 struct VirtIOBalloonEx {
     VirtIODevice parent_obj;
@@ -45,6 +55,7 @@ struct VirtIOBalloonEx {
     BalloonExPages inflate;
     BalloonExPages deflate;
     BalloonExStats stats;
+    BalloonExApps apps;
     VirtQueue *reporting_vq;    /* NULL where reporting is not offered */
     BalloonExScratch *scratch;
     QEMUBH *again_bh;           /* work that was left for the next turn */

@@ -4,8 +4,8 @@
  *
  * What a program in a guest that gives memory up, asks for memory, or wants to
  * know how much there is (a *balloon application*) and the host say to each
- * other.  docs/specs/balloon-ex-messages.rst has the meaning and the order of messages;
- * this header has their layout.
+ * other.  docs/specs/balloon-ex-messages.rst has the meaning and the order of
+ * messages; this header has their layout.
  *
  * Carriers.  The same messages travel over two virtqueues of the balloon-ex
  * device, a message a buffer, and over a virtio-serial port, one behind the
