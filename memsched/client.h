@@ -69,6 +69,9 @@ struct MemSchedClient {
     bool attached;
     unsigned callbacks;         /* callbacks that run now */
 
+    MemSchedGuestCondition told;        /* generation 0: nothing yet */
+    uint64_t told_ns;
+
     MsApps *apps;               /* its balloon applications; has a lock of its
                                    own */
 

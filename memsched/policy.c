@@ -358,19 +358,3 @@ MemSchedCondition ms_policy_host_state(MemSchedCondition before,
     }
     return state;
 }
-
-MemSchedCondition ms_policy_condition(MemSchedCondition host, bool stalled,
-                                      const MsPolicyGuest *guest)
-{
-    if (stalled) {
-        return MEMSCHED_CONDITION_LOW;
-    }
-    if (guest->waiting > 0) {
-        return MEMSCHED_CONDITION_HARD;
-    }
-    if (host <= MEMSCHED_CONDITION_CLEAR ||
-        guest->allocated <= guest->entitlement) {
-        return MEMSCHED_CONDITION_HIGH;
-    }
-    return host;
-}

@@ -196,14 +196,6 @@ MemSchedCondition ms_policy_host_state(MemSchedCondition before,
                                        uint64_t free, uint64_t min_free);
 
 /*
- * A guest's condition: low while its faults have been refused so long that it
- * was paused, hard while they are refused at all; else the host's state for
- * one that holds more than it is entitled to, and high for every other one.
- */
-MemSchedCondition ms_policy_condition(MemSchedCondition host, bool stalled,
-                                      const MsPolicyGuest *guest);
-
-/*
  * The snapshot as text, a line a member; to be freed with g_free().  Outputs
  * are left out.
  */

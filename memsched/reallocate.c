@@ -125,8 +125,7 @@ static int check_sizes_locked(MsSched *sched, MemSchedClient *from,
     return 0;
 }
 
-/* From now on what its balloon holds is what we want it to hold. */
-static void know_locked(MemSchedClient *client, uint64_t ballooned)
+void ms_sched_know_locked(MemSchedClient *client, uint64_t ballooned)
 {
     MsSchedGuest *record = ms_sched_guest_locked(client);
 
@@ -163,8 +162,8 @@ static int start(MsSched *sched, const MemSchedTransferOptions *o,
         }
     }
     if (ret == 0) {
-        know_locked(from, donor.ballooned);
-        know_locked(to, acceptor.ballooned);
+        ms_sched_know_locked(from, donor.ballooned);
+        ms_sched_know_locked(to, acceptor.ballooned);
     }
     ms_unlock(&ms->ledger_lock);
     return ret;

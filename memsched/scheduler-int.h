@@ -8,8 +8,10 @@
 
 #include <glib.h>
 
+#include "cond.h"
 #include "event.h"
 #include "instance.h"
+#include "request.h"
 #include "scheduler.h"
 #include "transfer.h"
 
@@ -19,6 +21,7 @@ struct MsSched {
 
     MsTransfers transfers;      /* ledger_lock */
     MsTransferActions actions;  /* ledger_lock: scratch */
+    MsRequests requests;        /* ledger_lock */
 
     MsLock lock;                /* rank leaf */
     MsCond cond;
@@ -45,6 +48,7 @@ typedef struct MsSchedGuest {
     uint64_t window_ns;         /* responsiveness: start, and balloon then */
     uint64_t window_pages;
     unsigned slow_windows;      /* one after the other */
+    MsCondition cond;
 } MsSchedGuest;
 
 /* The record of a guest; made at the first call.  Ledger's lock held. */
@@ -55,6 +59,15 @@ void ms_sched_event(MsSched *sched, const MemSchedEvent *event);
 void ms_sched_guest_event(MsSched *sched, MemSchedClient *client,
                           MemSchedEventKind kind, bool active);
 
+/* Carry out sched->actions; ledger's lock held. */
+void ms_sched_apply_locked(MsSched *sched);
+
+/*
+ * reallocate.c: from now on what its balloon holds is what we want it to hold.
+ * Ledger's lock held.
+ */
+void ms_sched_know_locked(MemSchedClient *client, uint64_t ballooned);
+
 /* scheduler-guest.c: one guest, now.  True: look at it again soon. */
 bool ms_sched_guest_step(MsSched *sched, MemSchedClient *client,
                          uint64_t now_ns);
@@ -62,5 +75,27 @@ bool ms_sched_guest_step(MsSched *sched, MemSchedClient *client,
 /* scheduler-tick.c: entitlements, states, statistics. */
 void ms_sched_tick(MsSched *sched, MemSchedClient **clients, size_t count,
                    uint64_t now_ns);
+
+/* scheduler-cond.c: the condition of one guest, now. */
+void ms_sched_condition_step(MsSched *sched, MemSchedClient *client,
+                             uint64_t now_ns);
+
+/*
+ * scheduler-request.c: look at all open requests; true while transfers run for
+ * them.  No lock held.
+ */
+bool ms_sched_requests_step(MsSched *sched, MemSchedClient **clients,
+                            size_t count, uint64_t now_ns);
+
+/*
+ * Forget those of @client whose session or application is gone, or @all; their
+ * transfers end.  Ledger's lock held.
+ */
+void ms_sched_requests_purge_locked(MsSched *sched, MemSchedClient *client,
+                                    bool all, uint64_t now_ns);
+
+/* End the transfers of @request.  Ledger's lock held. */
+void ms_sched_requests_stop_locked(MsSched *sched, MsRequest *request,
+                                   uint64_t now_ns);
 
 #endif /* MEMSCHED_SCHEDULER_INT_H */

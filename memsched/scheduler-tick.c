@@ -2,8 +2,8 @@
  * The tick: what everybody is entitled to, how the host is, fresh statistics
  *
  * Owns the snapshot that the policy decides on, and where its answers are
- * shown.  Nothing moves by itself: decisions end in entitlements, conditions
- * and pressure.
+ * shown.  Nothing moves by itself: decisions end in entitlements and pressure.
+ * (What a guest may expect of that: scheduler-cond.c.)
  *
  * Active memory is what the guest says of itself, bounded by what it holds:
  * its statistics' total less available, while the sample is younger than
@@ -67,25 +67,17 @@ static void snapshot(MsSched *sched, MemSchedClient *client,
     *ret_guest = g;
 }
 
-static void show(MsSched *sched, MemSchedClient *client,
-                 const MsPolicyGuest *g, MemSchedCondition host)
+static void show(MemSchedClient *client, const MsPolicyGuest *g)
 {
-    MemSchedCondition condition =
-        ms_policy_condition(host, atomic_load(&client->stalled), g);
-
     atomic_store(&client->entitlement_bytes,
                  g->entitlement << MEMSCHED_PAGE_SHIFT);
     atomic_store(&client->active_bytes, g->active << MEMSCHED_PAGE_SHIFT);
     atomic_store(&client->idle_bytes,
                  (g->allocated - g->active) << MEMSCHED_PAGE_SHIFT);
     atomic_store(&client->pressure, g->pressure);
-    if (atomic_exchange(&client->condition, condition) != condition) {
-        ms_sched_guest_event(sched, client,
-                             MEMSCHED_EVENT_CONDITION_CHANGED, true);
-    }
 }
 
-static MemSchedCondition show_host(MsSched *sched, const MsPolicyInput *input,
+static void show_host(MsSched *sched, const MsPolicyInput *input,
                                    const MsPolicyGuest *guests, size_t count)
 {
     MemSched *ms = sched->ms;
@@ -108,7 +100,6 @@ static MemSchedCondition show_host(MsSched *sched, const MsPolicyInput *input,
         /* Hard or worse lifts the mover's budget. */
         ms_mover_kick(ms->mover);
     }
-    return state;
 }
 
 static void poll_stats(MemSchedClient *client)
@@ -135,7 +126,6 @@ void ms_sched_tick(MsSched *sched, MemSchedClient **clients, size_t count,
         .idle_tax_pct = atomic_load(&ms->idle_tax_pct),
         .min_free = ms->min_free_pages,
     };
-    MemSchedCondition host;
 
     ms_lock(&ms->ledger_lock);
     input.budget = ms->ledger.budget;
@@ -145,9 +135,9 @@ void ms_sched_tick(MsSched *sched, MemSchedClient **clients, size_t count,
         snapshot(sched, clients[i], now_ns, &guests[i]);
     }
     ms_policy_run(&input, guests, count, decisions, count);
-    host = show_host(sched, &input, guests, count);
+    show_host(sched, &input, guests, count);
     for (size_t i = 0; i < count; i++) {
-        show(sched, clients[i], &guests[i], host);
+        show(clients[i], &guests[i]);
         poll_stats(clients[i]);
         ms_apps_poll(clients[i]->apps);
     }

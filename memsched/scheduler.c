@@ -1,7 +1,8 @@
 /*
  * The scheduler's own thread
  *
- * Owns the thread, the table of transfers, and what waits for the observer.
+ * Owns the thread, the tables of transfers and of requests, and what waits for
+ * the observer.
  *
  * Who drives a transfer.  The hooks run in whoever captures or populates, in
  * the ledger's own transaction: a captured page is claimed for its acceptor
@@ -98,7 +99,7 @@ static void finish_locked(MsSched *sched, MsTransfer *transfer)
         ms_pool_claim_close(sched->ms->pool, to->pool_claim);
         to->pool_claim = MS_POOL_NO_CLAIM;
     }
-    if (transfer->state == MEMSCHED_TRANSFER_COMPLETED) {
+    if (from && transfer->state == MEMSCHED_TRANSFER_COMPLETED) {
         ms_sched_guest_locked(from)->settle = true;
     }
     ms_transfer_info(transfer, transfer->end_ns, &event.transfer);
@@ -140,7 +141,7 @@ static void lower(MsSchedGuest *record, uint64_t pages)
     less(&record->apps_pages, pages);
 }
 
-static void apply_locked(MsSched *sched)
+void ms_sched_apply_locked(MsSched *sched)
 {
     MemSched *ms = sched->ms;
     bool rose = false;
@@ -218,7 +219,7 @@ static void captured(MemSched *ms, MemSchedClient *donor,
     if (sched->transfers.running > 0) {
         ms_transfers_captured(&sched->transfers, donor, source, pages,
                               how != MS_HOW_MOVED, now(ms), &sched->actions);
-        apply_locked(sched);
+        ms_sched_apply_locked(sched);
     }
 }
 
@@ -231,7 +232,7 @@ static void populated(MemSched *ms, MemSchedClient *acceptor, uint64_t pages,
         ms_transfers_populated(&sched->transfers, acceptor, pages,
                                how == MS_HOW_COPIED, now(ms),
                                &sched->actions);
-        apply_locked(sched);
+        ms_sched_apply_locked(sched);
     }
 }
 
@@ -241,7 +242,7 @@ static void client_reset(MemSched *ms, MemSchedClient *client)
 
     ms_transfers_gone(&sched->transfers, client, true, now(ms),
                       &sched->actions);
-    apply_locked(sched);
+    ms_sched_apply_locked(sched);
 }
 
 static void client_gone(MemSched *ms, MemSchedClient *client)
@@ -249,9 +250,10 @@ static void client_gone(MemSched *ms, MemSchedClient *client)
     MsSched *sched = ms->sched;
 
     ms_sched_guest_locked(client)->gone = true;
+    ms_sched_requests_purge_locked(sched, client, true, now(ms));
     ms_transfers_gone(&sched->transfers, client, false, now(ms),
                       &sched->actions);
-    apply_locked(sched);
+    ms_sched_apply_locked(sched);
 }
 
 static const MsHooks hooks = {
@@ -271,7 +273,7 @@ uint64_t ms_sched_step(MsSched *sched)
 
     ms_lock(&ms->ledger_lock);
     ms_transfers_time(&sched->transfers, time, &sched->actions);
-    apply_locked(sched);
+    ms_sched_apply_locked(sched);
     wake = ms_transfers_deadline_ns(&sched->transfers);
     ms_unlock(&ms->ledger_lock);
 
@@ -285,7 +287,9 @@ uint64_t ms_sched_step(MsSched *sched)
         sched->next_tick_ns = time +
                               atomic_load(&ms->interval_ms) * NS_PER_MS;
     }
+    busy |= ms_sched_requests_step(sched, clients, count, time);
     for (size_t i = 0; i < count; i++) {
+        ms_sched_condition_step(sched, clients[i], time);
         ms_apps_deliver(clients[i]->apps);
         ms_client_unref(clients[i]);
     }
@@ -349,6 +353,7 @@ void ms_sched_free(MsSched *sched)
     ms_lock(&ms->ledger_lock);
     ms->hooks = NULL;
     ms->sched = NULL;
+    ms_requests_clear(&sched->requests);
     ms_unlock(&ms->ledger_lock);
     ms_cond_destroy(&sched->cond);
     ms_lock_destroy(&sched->lock);

@@ -17,6 +17,10 @@ void ms_sched_stop(MsSched *sched);     /* NULL is fine; no guest is left */
 /* Something to do: any lock but its own may be held; NULL is fine. */
 void ms_sched_kick(MsSched *sched);
 
+/* Open requests of @client, into @info, whose applications are there. */
+void ms_sched_requests_info(MsSched *sched, const MemSchedClient *client,
+                            MemSchedAppsInfo *info);
+
 /*
  * The parts of it, for tests with a clock of their own: no thread runs, and
  * ms_sched_step() does what the thread would do now.  Returns when it wants to

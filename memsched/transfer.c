@@ -72,7 +72,7 @@
 #define PREFETCH_LATE_NS (500 * NS_PER_MS)
 
 typedef enum Cause {
-    CAUSE_MAPPED, CAUSE_DEADLINE, CAUSE_GONE, CAUSE_RESET,
+    CAUSE_MAPPED, CAUSE_DEADLINE, CAUSE_GONE, CAUSE_RESET, CAUSE_CANCELLED,
 } Cause;
 
 static uint64_t less(uint64_t a, uint64_t b)
@@ -165,7 +165,11 @@ static void say_why_late(MsTransfer *x)
 {
     uint64_t mapped = mapped_of(x);
 
-    if (x->captured < x->requested && x->why[0]) {
+    if (x->from == NULL && x->claimed < x->requested) {
+        g_snprintf(x->reason, sizeof(x->reason),
+                   "only %" PRIu64 " of %" PRIu64 " KiB were left in the pool",
+                   x->claimed * 4, x->requested * 4);
+    } else if (x->captured < x->requested && x->why[0]) {
         g_snprintf(x->reason, sizeof(x->reason),
                    "guest '%.40s' gave only %" PRIu64 " of %" PRIu64
                    " KiB: %s", x->from_id, x->captured * 4,
@@ -210,6 +214,9 @@ static void finish(MsTransfers *t, MsTransfer *x, Cause cause,
                           : MEMSCHED_TRANSFER_FAILED;
         if (cause == CAUSE_DEADLINE) {
             say_why_late(x);
+        } else if (cause == CAUSE_CANCELLED) {
+            g_strlcpy(x->reason, "the request was withdrawn",
+                      sizeof(x->reason));
         } else {
             g_snprintf(x->reason, sizeof(x->reason),
                        cause == CAUSE_RESET ? "guest '%.40s' was reset"
@@ -236,6 +243,33 @@ static void finish(MsTransfers *t, MsTransfer *x, Cause cause,
         act(actions, MS_TRANSFER_LOWER, x, x->to, mapped);
     }
     act(actions, MS_TRANSFER_FINISH, x, NULL, 0);
+}
+
+int ms_transfers_from_pool(MsTransfers *t, const MsTransferStart *start,
+                           uint64_t *ret_id, MsTransferActions *ret_actions)
+{
+    MsTransferStart s = *start;
+    MsTransfer *x;
+    int ret;
+
+    ret_actions->count = 0;
+    s.from = NULL;
+    ret = ms_transfers_start(t, &s, ret_id);
+    if (ret == 0) {
+        x = ms_transfers_find(t, *ret_id);
+        x->captured = x->requested;
+        act(ret_actions, MS_TRANSFER_CLAIM, x, x->to, x->requested);
+    }
+    return ret;
+}
+
+void ms_transfers_cancel(MsTransfers *t, MsTransfer *transfer,
+                         uint64_t now_ns, MsTransferActions *ret_actions)
+{
+    ret_actions->count = 0;
+    if (runs(transfer)) {
+        finish(t, transfer, CAUSE_CANCELLED, NULL, now_ns, ret_actions);
+    }
 }
 
 void ms_transfers_time(MsTransfers *t, uint64_t now_ns,

@@ -21,7 +21,7 @@
 
 typedef struct MsTransfer {
     uint64_t id;                /* 0: not used yet */
-    const void *from, *to;
+    const void *from, *to;      /* from NULL: out of the pool */
     char from_id[MEMSCHED_ID_MAX], to_id[MEMSCHED_ID_MAX];
     MemSchedSource source;
     MemSchedTransferState state;
@@ -83,6 +83,17 @@ typedef struct MsTransferStart {
 /* 0 and the id, or -EAGAIN: too many run. */
 int ms_transfers_start(MsTransfers *t, const MsTransferStart *start,
                        uint64_t *ret_id);
+
+/*
+ * The same without a donor (start->from is not looked at): the pages are free,
+ * and are claimed by *ret_actions.
+ */
+int ms_transfers_from_pool(MsTransfers *t, const MsTransferStart *start,
+                           uint64_t *ret_id, MsTransferActions *ret_actions);
+
+/* End one that runs: nobody wants it any more.  Else nothing. */
+void ms_transfers_cancel(MsTransfers *t, MsTransfer *transfer,
+                         uint64_t now_ns, MsTransferActions *ret_actions);
 
 MsTransfer *ms_transfers_find(MsTransfers *t, uint64_t id);
 

@@ -222,24 +222,6 @@ static void test_host_state_has_hysteresis(void)
     g_assert_cmpint(s, ==, MEMSCHED_CONDITION_HIGH);
 }
 
-static void test_condition_follows_stalls_then_the_host(void)
-{
-    MsPolicyGuest over = { .allocated = 10, .entitlement = 5 };
-    MsPolicyGuest under = { .allocated = 5, .entitlement = 10 };
-    MsPolicyGuest waits = { .allocated = 5, .entitlement = 10, .waiting = 1 };
-
-    g_assert_cmpint(ms_policy_condition(MEMSCHED_CONDITION_LOW, false, &over),
-                    ==, MEMSCHED_CONDITION_LOW);
-    g_assert_cmpint(ms_policy_condition(MEMSCHED_CONDITION_LOW, false,
-                                        &under), ==, MEMSCHED_CONDITION_HIGH);
-    g_assert_cmpint(ms_policy_condition(MEMSCHED_CONDITION_CLEAR, false,
-                                        &over), ==, MEMSCHED_CONDITION_HIGH);
-    g_assert_cmpint(ms_policy_condition(MEMSCHED_CONDITION_HIGH, false,
-                                        &waits), ==, MEMSCHED_CONDITION_HARD);
-    g_assert_cmpint(ms_policy_condition(MEMSCHED_CONDITION_HIGH, true,
-                                        &waits), ==, MEMSCHED_CONDITION_LOW);
-}
-
 /* ---- at random ---- */
 
 static void check_sums(const MsPolicyInput *input, const MsPolicyGuest *g,
@@ -410,8 +392,6 @@ int main(int argc, char **argv)
                     test_pressure_is_wanted_by_had);
     g_test_add_func("/host-state-has-hysteresis",
                     test_host_state_has_hysteresis);
-    g_test_add_func("/condition-follows-stalls-then-the-host",
-                    test_condition_follows_stalls_then_the_host);
     g_test_add_func("/random-snapshots-keep-mins-and-the-budget",
                     test_random_snapshots_keep_mins_and_the_budget);
     g_test_add_func("/bad-settings-are-refused-by-name",
