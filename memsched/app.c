@@ -597,6 +597,7 @@ int memsched_query_apps(MemSched *ms, const char *id,
     }
     ms_unlock(&apps->lock);
     ms_sched_requests_info(ms->sched, client, ret_info);
+    memsched_client_condition(client, &ret_info->condition);
     ms_client_unref(client);
     return 0;
 }

@@ -74,6 +74,34 @@ static void hmp_info_memsched(Monitor *mon, const QDict *qdict)
     }
 }
 
+static void print_applications(Monitor *mon, const MemschedApplications *apps)
+{
+    for (MemschedApplicationList *entry = apps->list; entry;
+         entry = entry->next) {
+        const MemschedApplication *app = entry->value;
+
+        monitor_printf(mon, "    application %u (%s): asked for %" PRIu64
+                       ", set aside %" PRIu64 ", taken %" PRIu64 "%s\n",
+                       app->number, app->name, mib(app->ordered),
+                       mib(app->reserved), mib(app->captured),
+                       app->veto ? ", wants to be left alone" : "");
+    }
+    for (MemschedRequestList *entry = apps->requests; entry;
+         entry = entry->next) {
+        const MemschedRequest *request = entry->value;
+
+        monitor_printf(mon, "    request of %s: %" PRIu64 ", got %" PRIu64
+                       ", priority %u, for %s, %" PRIu64 " s left\n",
+                       request->name ? request->name : "the guest",
+                       mib(request->size), mib(request->got),
+                       request->priority,
+                       request->reason == QAPI_MEMSCHED_WANT_UNSAID
+                       ? "an unsaid reason"
+                       : MemschedWant_str(request->reason),
+                       request->left / 1000);
+    }
+}
+
 static void print_guest(Monitor *mon, const MemschedGuest *guest)
 {
     const MemschedGuestMemory *m = guest->memory;
@@ -95,6 +123,9 @@ static void print_guest(Monitor *mon, const MemschedGuest *guest)
     }
     if (guest->message) {
         monitor_printf(mon, "    %s\n", guest->message);
+    }
+    if (guest->applications) {
+        print_applications(mon, guest->applications);
     }
 }
 

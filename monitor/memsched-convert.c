@@ -321,10 +321,13 @@ MemschedGuestMemory *memsched_client_to_qapi(const MemSchedClientInfo *from)
     return memory;
 }
 
-/* A neighbour's name is not for the eyes of @viewer (NULL: sees all). */
+/*
+ * A neighbour's name is not for the eyes of @viewer (NULL: sees all); the pool
+ * has none.
+ */
 static char *party(const char *id, const char *viewer)
 {
-    return !viewer || !strcmp(id, viewer) ? g_strdup(id) : NULL;
+    return !id[0] ? NULL : !viewer || !strcmp(id, viewer) ? g_strdup(id) : NULL;
 }
 
 MemschedTransfer *memsched_transfer_to_qapi(const MemSchedTransferInfo *from,

@@ -37,8 +37,17 @@ static MemschedGuestState state_to_qapi(GuestState state)
     return states[state];
 }
 
+/* NULL where the guest has gone meanwhile. */
+static MemschedApplications *apps_of(MemSched *ms, const char *id)
+{
+    g_autofree MemSchedAppsInfo *info = g_new(MemSchedAppsInfo, 1);
+
+    return memsched_query_apps(ms, id, info) < 0
+        ? NULL : memsched_apps_to_qapi(info);
+}
+
 /* Either may be NULL: what the launcher says of it, and the scheduler. */
-static MemschedGuest *guest_to_qapi(const GuestInfo *info,
+static MemschedGuest *guest_to_qapi(MemSched *ms, const GuestInfo *info,
                                     const MemSchedClientInfo *client)
 {
     MemschedGuest *guest = g_new0(MemschedGuest, 1);
@@ -51,6 +60,7 @@ static MemschedGuest *guest_to_qapi(const GuestInfo *info,
     }
     if (client) {
         guest->memory = memsched_client_to_qapi(client);
+        guest->applications = apps_of(ms, client->id);
     }
     return guest;
 }
@@ -98,7 +108,7 @@ MemschedGuestList *memsched_guest_list(MemSched *ms, const char *viewer)
     for (size_t i = 0; i < client_count; i++) {
         if (!is_known(infos, count, clients[i].id) &&
             (!viewer || !strcmp(clients[i].id, viewer))) {
-            QAPI_LIST_APPEND(tail, guest_to_qapi(NULL, &clients[i]));
+            QAPI_LIST_APPEND(tail, guest_to_qapi(ms, NULL, &clients[i]));
         }
     }
     for (size_t i = 0; i < count; i++) {
@@ -106,7 +116,7 @@ MemschedGuestList *memsched_guest_list(MemSched *ms, const char *viewer)
             const MemSchedClientInfo *client = client_of(clients, client_count,
                                                          infos[i].id);
 
-            QAPI_LIST_APPEND(tail, guest_to_qapi(&infos[i], client));
+            QAPI_LIST_APPEND(tail, guest_to_qapi(ms, &infos[i], client));
         }
     }
     return list;

@@ -18,6 +18,10 @@ MemSchedSource memsched_source_from_qapi(MemschedSource source);
 MemschedInfo *memsched_info_to_qapi(const MemSchedInfo *from);
 MemschedGuestMemory *memsched_client_to_qapi(const MemSchedClientInfo *from);
 
+/* memsched-apps.c: the same */
+MemschedApplications *memsched_apps_to_qapi(const MemSchedAppsInfo *from);
+MemschedTags *memsched_tags_to_qapi(const MemSchedTagCounters *from);
+
 /* @viewer: the guest in whose monitor it is shown, or NULL for the host. */
 MemschedTransfer *memsched_transfer_to_qapi(const MemSchedTransferInfo *from,
                                             const char *viewer);

@@ -340,6 +340,7 @@ typedef struct MemSchedTagCounters {
 
 typedef struct MemSchedAppsInfo {
     bool connected;
+    MemSchedGuestCondition condition;   /* last told; generation 0: none yet */
     MemSchedTagCounters counters;
     uint64_t known_bytes;       /* state T that earns nothing: of dead epochs,
                                    copies, released or unmapped */

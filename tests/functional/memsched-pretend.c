@@ -276,6 +276,54 @@ int memsched_query_client(MemSched *ms, const char *id,
     return 0;
 }
 
+static void apps_web(MemSchedAppsInfo *info)
+{
+    info->connected = true;
+    info->known_bytes = 600;
+    info->condition = (MemSchedGuestCondition) {
+        .generation = 601, .age_ns = UINT64_C(602999999),
+        .condition = MEMSCHED_CONDITION_HARD,
+        .host = MEMSCHED_CONDITION_SOFT, .pressure = 603,
+        .entitlement_bytes = 604, .target_bytes = 605,
+        .allocated_bytes = 606, .reservable_bytes = 607,
+    };
+    info->counters = (MemSchedTagCounters) {
+        .scanned = 611, .scan_ns = 612, .found_by_scan = 613,
+        .found_by_hint = 614, .rejected = 615, .recaptured = 616,
+        .returned_by_fault = 617, .returned_by_release = 618,
+    };
+    info->apps_count = 2;
+    info->app[0] = (MemSchedAppInfo) {
+        .app = 621, .name = "first", .reserves = true, .agent = false,
+        .priority = 622, .offer_bytes = 623, .ordered_bytes = 624 << 20,
+        .reserved_bytes = 625 << 20, .captured_bytes = 626 << 20,
+        .veto_ms = 627,
+        .cache_bytes = 628, .cache_hits = UINT64_MAX, .cache_misses = 629,
+        .stats_age_ns = UINT64_C(630999999),
+    };
+    info->app[1] = (MemSchedAppInfo) {
+        .app = 631, .name = "second", .agent = true,
+        .offer_bytes = UINT64_MAX, .stats_age_ns = UINT64_MAX,
+    };
+    info->requests_count = 2;
+    info->request[0] = (MemSchedRequestInfo) {
+        .app = 641, .name = "first", .bytes = 642 << 20, .got_bytes = 643 << 20,
+        .priority = 644, .want = 2, .age_ns = UINT64_C(645999999),
+        .left_ms = 646999,
+    };
+    info->request[1] = (MemSchedRequestInfo) { .bytes = 651, .want = 77 };
+}
+
+int memsched_query_apps(MemSched *ms, const char *id,
+                        MemSchedAppsInfo *ret_info)
+{
+    *ret_info = (MemSchedAppsInfo) { .connected = false };
+    if (!strcmp(id, "web")) {
+        apps_web(ret_info);
+    }
+    return 0;
+}
+
 int memsched_client_set(MemSched *ms, const char *id,
                         const MemSchedClientChange *change,
                         MemSchedMessage *ret_message)

@@ -58,6 +58,31 @@ WEB = {'ram': 303, 'min': 301, 'max': 302, 'shares': 304, 'entitlement': 305,
        'refused': 327 * PAGE,
        'stats': {name: {'value': 401 + i, 'age': 640}
                  for i, name in enumerate(STATS)}}
+MIB = 1 << 20
+WEB_APPS = {
+    'connected': True, 'known': 600,
+    'told': {'generation': 601, 'age': 602, 'condition': 'hard',
+             'host': 'soft', 'pressure': 603, 'entitlement': 604,
+             'target': 605, 'allocated': 606, 'reservable': 607},
+    'list': [
+        {'number': 621, 'name': 'first', 'agent': False, 'reserves': True,
+         'priority': 622, 'offer': 623, 'ordered': 624 * MIB,
+         'reserved': 625 * MIB, 'captured': 626 * MIB, 'veto': 627,
+         'cache': {'size': 628, 'misses': 629, 'age': 630}},
+        {'number': 631, 'name': 'second', 'agent': True, 'reserves': False,
+         'priority': 0, 'ordered': 0, 'reserved': 0, 'captured': 0,
+         'veto': 0}],
+    'requests': [
+        {'application': 641, 'name': 'first', 'size': 642 * MIB,
+         'got': 643 * MIB, 'priority': 644, 'reason': 'heap', 'age': 645,
+         'left': 646999},
+        {'application': 0, 'size': 651, 'got': 0, 'priority': 0,
+         'reason': 'unsaid', 'age': 0, 'left': 0}],
+    'tags': {'scanned': 611 * PAGE, 'scan-ns': 612,
+             'found-by-scan': 613 * PAGE, 'found-by-hint': 614 * PAGE,
+             'rejected': 615 * PAGE, 'recaptured': 616 * PAGE,
+             'returned-by-fault': 617 * PAGE,
+             'returned-by-release': 618 * PAGE}}
 TRANSFER = {'id': 501, 'from': 'web', 'to': 'db', 'source': 'reported',
             'state': 'partial', 'requested': 511, 'captured': 512,
             'moved': 513, 'copied': 514, 'discarded': 515, 'duration': 516,
@@ -128,13 +153,17 @@ class Answers(Monitor):
     def test_guests_show_each_figure_in_its_place(self):
         web = self.qmp.command('query-memsched-guests')[0]
         self.assertEqual(web, {'id': 'web', 'state': 'running',
-                               'memory': WEB})
+                               'memory': WEB, 'applications': WEB_APPS})
 
     def test_what_is_not_known_of_a_guest_is_absent(self):
         memory = self.qmp.command('query-memsched-guests')[1]['memory']
         self.assertEqual(memory['stats'], {})
         self.assertNotIn('balloon', memory)
         self.assertNotIn('responsiveness', memory)
+        apps = self.qmp.command('query-memsched-guests')[1]['applications']
+        self.assertEqual(apps, {
+            'connected': False, 'list': [], 'requests': [], 'known': 0,
+            'tags': {name: 0 for name in WEB_APPS['tags']}})
 
     def test_transfers_show_each_figure_in_its_place(self):
         self.assertEqual(self.qmp.command('query-memsched-transfers'),
@@ -355,8 +384,16 @@ class Human(Monitor):
         self.assertEqual(lines[1].split()[:2], ['web', 'running'])
         self.assertEqual(lines[1].split()[7:], ['304', 'low', '318%',
                                                 'stalled'])
-        self.assertEqual(lines[2].split()[0], 'db')
-        self.assertEqual(len(lines), 3)
+        self.assertEqual(lines[2:6], [
+            '    application 621 (first): asked for 624, set aside 625, taken '
+            '626, wants to be left alone',
+            '    application 631 (second): asked for 0, set aside 0, taken 0',
+            '    request of first: 642, got 643, priority 644, for heap, '
+            '646 s left',
+            '    request of the guest: 0, got 0, priority 0, for an unsaid '
+            'reason, 0 s left'])
+        self.assertEqual(lines[6].split()[0], 'db')
+        self.assertEqual(len(lines), 7)
 
     def test_reallocate_takes_mib_and_suffixes(self):
         self.assertEqual(self.qmp.hmp('memsched_reallocate web db 16'),
