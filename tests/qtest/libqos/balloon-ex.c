@@ -14,6 +14,7 @@
 #include "qemu/bswap.h"
 #include "qemu/module.h"
 #include "standard-headers/linux/virtio_balloon.h"
+#include "standard-headers/linux/virtio_balloon_ex.h"
 #include "standard-headers/linux/virtio_config.h"
 #include "standard-headers/linux/virtio_ring.h"
 
@@ -30,24 +31,36 @@ static void reuse_descriptors(QVirtQueue *vq)
 void qballoon_ex_start(QBalloonEx *b, QTestState *qts, QGuestAllocator *alloc,
                        uint64_t without, uint32_t poison)
 {
-    int queues = QBALLOON_EX_QUEUES;
+    int queues = QBALLOON_EX_REPORTING, messages;
+    uint64_t offered;
 
     b->qts = qts;
     b->alloc = alloc;
     qvirtio_start_device(b->vdev);
-    b->features = qvirtio_get_features(b->vdev) & ~without &
+    offered = qvirtio_get_features(b->vdev);
+    b->features = offered & ~without &
                   ~(QVIRTIO_F_BAD_FEATURE |
                     (1ull << VIRTIO_RING_F_INDIRECT_DESC) |
                     (1ull << VIRTIO_RING_F_EVENT_IDX));
     qvirtio_set_features(b->vdev, b->features);
-    if (!(b->features & (1ull << VIRTIO_BALLOON_F_REPORTING))) {
-        queues = QBALLOON_EX_REPORTING;
+    if (b->features & (1ull << VIRTIO_BALLOON_F_REPORTING)) {
+        queues++;
     }
     memset(b->vq, 0, sizeof(b->vq));
     for (int i = 0; i < queues; i++) {
         b->vq[i] = qvirtqueue_setup(b->vdev, alloc, i);
     }
+    if (b->features & (1ull << VIRTIO_BALLOON_EX_F_APPLICATION)) {
+        /* They follow whatever is offered, taken or not. */
+        messages = offered & (1ull << VIRTIO_BALLOON_F_REPORTING)
+            ? QBALLOON_EX_REPORTING + 1 : QBALLOON_EX_REPORTING;
+        b->vq[QBALLOON_EX_SAID] = qvirtqueue_setup(b->vdev, alloc, messages);
+        b->vq[QBALLOON_EX_TOLD] = qvirtqueue_setup(b->vdev, alloc,
+                                                   messages + 1);
+    }
     b->buffer = guest_alloc(alloc, BUFFER_BYTES);
+    b->mailbox = guest_alloc(alloc, BUFFER_BYTES);
+    b->mailbox_posted = false;
     if (b->features & (1ull << VIRTIO_BALLOON_F_PAGE_POISON)) {
         QVirtioPCIDevice *pci = container_of(b->vdev, QVirtioPCIDevice, vdev);
 
@@ -69,6 +82,7 @@ void qballoon_ex_stop(QBalloonEx *b)
         }
     }
     guest_free(b->alloc, b->buffer);
+    guest_free(b->alloc, b->mailbox);
 }
 
 void qballoon_ex_send(QBalloonEx *b, QBalloonExQueue queue, const void *data,
@@ -112,6 +126,30 @@ void qballoon_ex_report(QBalloonEx *b, const QBalloonExBlock *blocks,
     qvirtqueue_kick(b->qts, b->vdev, vq, head);
     qvirtio_wait_used_elem(b->qts, b->vdev, vq, head, NULL, TIMEOUT_US);
     reuse_descriptors(vq);
+}
+
+bool qballoon_ex_hear(QBalloonEx *b, void *data, uint32_t bytes,
+                      uint32_t *ret_bytes, gint64 timeout_us)
+{
+    QVirtQueue *vq = b->vq[QBALLOON_EX_TOLD];
+    gint64 end = g_get_monotonic_time() + timeout_us;
+
+    if (!b->mailbox_posted) {
+        uint32_t head = qvirtqueue_add(b->qts, vq, b->mailbox, bytes, true,
+                                       false);
+
+        qvirtqueue_kick(b->qts, b->vdev, vq, head);
+        b->mailbox_posted = true;
+    }
+    while (!qvirtqueue_get_buf(b->qts, vq, NULL, ret_bytes)) {
+        if (g_get_monotonic_time() >= end) {
+            return false;
+        }
+    }
+    b->mailbox_posted = false;
+    reuse_descriptors(vq);
+    qtest_memread(b->qts, b->mailbox, data, MIN(*ret_bytes, bytes));
+    return true;
 }
 
 static void *get_driver(void *object, const char *interface)

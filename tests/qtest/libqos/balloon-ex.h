@@ -16,6 +16,8 @@ typedef enum QBalloonExQueue {
     QBALLOON_EX_DEFLATE,
     QBALLOON_EX_STATS,
     QBALLOON_EX_REPORTING,
+    QBALLOON_EX_SAID,                   /* messages to the host */
+    QBALLOON_EX_TOLD,                   /* messages to the guest */
     QBALLOON_EX_QUEUES
 } QBalloonExQueue;
 
@@ -26,6 +28,8 @@ typedef struct QBalloonEx {
     uint64_t features;                  /* negotiated */
     QVirtQueue *vq[QBALLOON_EX_QUEUES];
     uint64_t buffer;                    /* guest page for requests */
+    uint64_t mailbox;                   /* guest page for messages */
+    bool mailbox_posted;                /* the device has it */
 } QBalloonEx;
 
 typedef struct QBalloonExPCI {
@@ -59,6 +63,14 @@ void qballoon_ex_send(QBalloonEx *b, QBalloonExQueue queue, const void *data,
  */
 void qballoon_ex_pages(QBalloonEx *b, QBalloonExQueue queue, uint32_t first,
                        int step, unsigned count);
+
+/*
+ * Wait until the device puts a message into a buffer of @bytes bytes (at most
+ * 4096), *ret_bytes of which it says to have written.  False where none comes
+ * within @timeout_us; the device keeps the buffer then.
+ */
+bool qballoon_ex_hear(QBalloonEx *b, void *data, uint32_t bytes,
+                      uint32_t *ret_bytes, gint64 timeout_us);
 
 /* Send one report of @count blocks, wait until the device returns it. */
 void qballoon_ex_report(QBalloonEx *b, const QBalloonExBlock *blocks,

@@ -1,0 +1,727 @@
+/*
+ * Messages of balloon applications over the queues of balloon-ex
+ *
+ * The tests play the driver and the agent of one guest (client "main"), honest
+ * and hostile.  Each ends with a recount of all memory.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "libqtest-single.h"
+#include "libqos/balloon-ex.h"
+#include "libqos/qgraph.h"
+#include "qemu/module.h"
+#include "qemu/timer.h"
+#include "qobject/qdict.h"
+#include "qobject/qlist.h"
+#include "standard-headers/linux/virtio_balloon.h"
+#include "standard-headers/linux/virtio_balloon_ex.h"
+
+#define PAGE        UINT64_C(4096)
+#define MIB         (UINT64_C(1) << 20)
+#define APPLICATION (1ull << VIRTIO_BALLOON_EX_F_APPLICATION)
+
+/* How long something that happens behind the device may take. */
+#define WAIT_US     (10 * G_USEC_PER_SEC)
+/* A message that is not to come would have come by then. */
+#define QUIET_US    (G_USEC_PER_SEC / 5)
+
+/* Room for any message. */
+typedef union Message {
+    struct vbx_header header;
+    struct vbx_hello hello;
+    struct vbx_welcome welcome;
+    struct vbx_error error;
+    struct vbx_plain plain;
+    struct vbx_register reg;
+    struct vbx_request request;
+    struct vbx_answer answer;
+    struct vbx_condition condition;
+    uint8_t bytes[VBX_MESSAGE_MAX];
+} Message;
+
+/* ---- messages ---- */
+
+static void begin(Message *m, uint16_t type, uint32_t app, uint64_t cookie,
+                  size_t bytes)
+{
+    memset(m, 0, sizeof(*m));
+    m->header = (struct vbx_header) {
+        .magic = vbx_le32(VBX_MAGIC), .type = vbx_le16(type),
+        .length = vbx_le32(bytes), .app = vbx_le32(app),
+        .cookie = vbx_le64(cookie),
+    };
+}
+
+static void say(QBalloonEx *b, const Message *m)
+{
+    qballoon_ex_send(b, QBALLOON_EX_SAID, m, vbx_le32(m->header.length));
+}
+
+static uint16_t type_of(const Message *m)
+{
+    return vbx_le16(m->header.type);
+}
+
+/* The next message that is no news; news come whenever they like. */
+static void hear(QBalloonEx *b, Message *m)
+{
+    uint32_t bytes;
+
+    do {
+        g_assert_true(qballoon_ex_hear(b, m, sizeof(*m), &bytes, WAIT_US));
+        g_assert_cmpuint(bytes, ==, vbx_le32(m->header.length));
+        g_assert_cmphex(vbx_le32(m->header.magic), ==, VBX_MAGIC);
+    } while (type_of(m) == VBX_CONDITION || type_of(m) == VBX_POLL);
+}
+
+static void hear_type(QBalloonEx *b, Message *m, uint16_t type,
+                      uint64_t cookie)
+{
+    hear(b, m);
+    g_assert_cmpuint(type_of(m), ==, type);
+    g_assert_cmphex(vbx_le64(m->header.cookie), ==, cookie);
+}
+
+static void hear_error(QBalloonEx *b, uint16_t code, uint16_t type,
+                       uint64_t cookie)
+{
+    Message m;
+
+    hear_type(b, &m, VBX_ERROR, cookie);
+    g_assert_cmpuint(vbx_le16(m.error.code), ==, code);
+    g_assert_cmpuint(vbx_le16(m.error.type), ==, type);
+}
+
+static void say_hello(QBalloonEx *b, uint64_t cookie)
+{
+    Message m;
+
+    begin(&m, VBX_HELLO, 0, cookie, sizeof(m.hello));
+    m.hello.version_min = vbx_le16(1);
+    m.hello.version_max = vbx_le16(7);
+    m.hello.features = vbx_le32(VBX_FEATURE_HINTS | 0x80000000u);
+    say(b, &m);
+}
+
+/* HELLO and its WELCOME: the session's number. */
+static void open_session(QBalloonEx *b, uint8_t session[VBX_SESSION_BYTES])
+{
+    Message m;
+
+    say_hello(b, 1);
+    hear_type(b, &m, VBX_WELCOME, 1);
+    g_assert_cmpuint(vbx_le16(m.welcome.version), ==, VBX_VERSION);
+    g_assert_cmpuint(vbx_le16(m.welcome.apps_max), ==, 64);
+    g_assert_cmphex(vbx_le32(m.welcome.features), ==, VBX_FEATURE_HINTS);
+    memcpy(session, m.welcome.session, VBX_SESSION_BYTES);
+}
+
+static void say_register(QBalloonEx *b, uint32_t app, const char *name)
+{
+    Message m;
+
+    begin(&m, VBX_REGISTER, app, app, sizeof(m.reg));
+    m.reg.flags = vbx_le32(VBX_APP_RESERVES);
+    m.reg.priority = vbx_le32(3);
+    m.reg.offer_bytes = vbx_le64(UINT64_MAX);
+    snprintf(m.reg.name, sizeof(m.reg.name), "%s", name);
+    say(b, &m);
+}
+
+static void say_plain(QBalloonEx *b, uint16_t type, uint32_t app,
+                      uint64_t cookie)
+{
+    Message m;
+
+    begin(&m, type, app, cookie, sizeof(m.plain));
+    say(b, &m);
+}
+
+static void say_request(QBalloonEx *b, uint64_t bytes, uint32_t deadline_ms,
+                        uint64_t cookie)
+{
+    Message m;
+
+    begin(&m, VBX_REQUEST, 0, cookie, sizeof(m.request));
+    m.request.bytes = vbx_le64(bytes);
+    m.request.deadline_ms = vbx_le32(deadline_ms);
+    m.request.priority = vbx_le16(5);
+    m.request.reason = vbx_le16(VBX_WANT_CACHE);
+    say(b, &m);
+}
+
+/* Everything said before has been looked at when this returns. */
+static void ping(QBalloonEx *b, uint64_t cookie)
+{
+    Message m;
+
+    say_plain(b, VBX_PING, 0, cookie);
+    hear_type(b, &m, VBX_PONG, cookie);
+}
+
+/* ---- what the scheduler says ---- */
+
+static QDict *guest(QTestState *qts)
+{
+    QDict *reply = qtest_qmp(qts, "{ 'execute': 'query-memsched-guests' }");
+    const QListEntry *entry = qlist_first(qdict_get_qlist(reply, "return"));
+    QDict *result = qobject_to(QDict, qlist_entry_obj(entry));
+
+    g_assert_nonnull(result);
+    qobject_ref(result);
+    qobject_unref(reply);
+    return result;
+}
+
+static bool is_connected(QTestState *qts)
+{
+    QDict *g = guest(qts);
+    bool connected = qdict_get_bool(qdict_get_qdict(g, "applications"),
+                                    "connected");
+
+    qobject_unref(g);
+    return connected;
+}
+
+static size_t count_apps(QTestState *qts)
+{
+    QDict *g = guest(qts);
+    size_t count = qlist_size(qdict_get_qlist(
+                                  qdict_get_qdict(g, "applications"), "list"));
+
+    qobject_unref(g);
+    return count;
+}
+
+static uint64_t allocated(QTestState *qts)
+{
+    QDict *g = guest(qts);
+    uint64_t bytes = qdict_get_int(qdict_get_qdict(g, "memory"), "allocated");
+
+    qobject_unref(g);
+    return bytes;
+}
+
+/* A counter of the device's property "messages". */
+static uint64_t messages(QTestState *qts, const char *counter)
+{
+    QDict *reply = qtest_qmp(qts, "{ 'execute': 'qom-list',"
+                             "  'arguments': { 'path':"
+                             "  '/machine/peripheral-anon' } }");
+    const QListEntry *entry;
+    uint64_t value = UINT64_MAX;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(reply, "return"), entry) {
+        QDict *child = qobject_to(QDict, qlist_entry_obj(entry));
+        g_autofree char *path = g_strdup_printf(
+            "/machine/peripheral-anon/%s/virtio-backend",
+            qdict_get_str(child, "name"));
+        QDict *got = qtest_qmp(qts, "{ 'execute': 'qom-get', 'arguments':"
+                               " { 'path': %s, 'property': 'messages' } }",
+                               path);
+
+        if (qdict_haskey(got, "return")) {
+            value = qdict_get_int(qdict_get_qdict(got, "return"), counter);
+        }
+        qobject_unref(got);
+    }
+    qobject_unref(reply);
+    g_assert_cmpuint(value, !=, UINT64_MAX);
+    return value;
+}
+
+static void assert_exact(QTestState *qts)
+{
+    QDict *reply = qtest_qmp(qts, "{ 'execute': 'memsched-check' }");
+    QDict *check = qdict_get_qdict(reply, "return");
+
+    g_assert_nonnull(check);
+    if (!qdict_get_bool(check, "exact")) {
+        g_error("%s", qdict_get_try_str(check, "message"));
+    }
+    qobject_unref(reply);
+}
+
+static void finish(QBalloonEx *b, QTestState *qts)
+{
+    qvirtio_reset(b->vdev);
+    qballoon_ex_stop(b);
+    g_assert_false(is_connected(qts));
+    assert_exact(qts);
+}
+
+/* ---- opening ---- */
+
+static void test_hello_is_welcomed_and_a_condition_follows(
+    void *obj, void *data, QGuestAllocator *alloc)
+{
+    QBalloonEx *b = obj;
+    QTestState *qts = global_qtest;
+    uint8_t session[VBX_SESSION_BYTES], none[VBX_SESSION_BYTES] = { 0 };
+    Message m;
+    uint32_t bytes;
+
+    qballoon_ex_start(b, qts, alloc, 0, 0);
+    g_assert_true(b->features & APPLICATION);
+    g_assert_false(is_connected(qts));
+    open_session(b, session);
+    g_assert_cmpint(memcmp(session, none, sizeof(none)), !=, 0);
+    g_assert_true(is_connected(qts));
+    do {
+        g_assert_true(qballoon_ex_hear(b, &m, sizeof(m), &bytes, WAIT_US));
+    } while (type_of(&m) != VBX_CONDITION);
+    g_assert_cmpmem(m.condition.session, VBX_SESSION_BYTES, session,
+                    VBX_SESSION_BYTES);
+    g_assert_cmpuint(vbx_le64(m.condition.ram), ==, 128 * MIB);
+    g_assert_cmpuint(vbx_le64(m.condition.max), ==, 128 * MIB);
+    g_assert_cmpuint(vbx_le64(m.condition.generation), >=, 1);
+    g_assert_cmpuint(vbx_le32(m.condition.condition), <=, VBX_CONDITION_LOW);
+    ping(b, 2);
+    finish(b, qts);
+}
+
+static void test_before_hello_everything_is_refused(void *obj, void *data,
+                                                    QGuestAllocator *alloc)
+{
+    QBalloonEx *b = obj;
+    QTestState *qts = global_qtest;
+    Message m;
+
+    qballoon_ex_start(b, qts, alloc, 0, 0);
+    say_plain(b, VBX_PING, 0, 11);
+    hear_error(b, VBX_ERROR_STATE, VBX_PING, 11);
+    say_register(b, 1, "early");
+    hear_error(b, VBX_ERROR_STATE, VBX_REGISTER, 1);
+    begin(&m, VBX_HELLO, 0, 12, sizeof(m.hello));
+    m.hello.version_min = vbx_le16(2);
+    m.hello.version_max = vbx_le16(3);
+    say(b, &m);
+    hear_error(b, VBX_ERROR_VERSION, VBX_HELLO, 12);
+    g_assert_false(is_connected(qts));
+    finish(b, qts);
+}
+
+static void test_applications_come_and_go(void *obj, void *data,
+                                          QGuestAllocator *alloc)
+{
+    QBalloonEx *b = obj;
+    QTestState *qts = global_qtest;
+    uint8_t first[VBX_SESSION_BYTES], second[VBX_SESSION_BYTES];
+    QDict *g, *app;
+
+    qballoon_ex_start(b, qts, alloc, 0, 0);
+    open_session(b, first);
+    say_register(b, 9, "one\x1b[2J");
+    say_register(b, 9, "again");
+    hear_error(b, VBX_ERROR_STATE, VBX_REGISTER, 9);
+    g = guest(qts);
+    app = qobject_to(QDict, qlist_entry_obj(qlist_first(qdict_get_qlist(
+        qdict_get_qdict(g, "applications"), "list"))));
+    g_assert_cmpstr(qdict_get_str(app, "name"), ==, "one?[2J");
+    g_assert_cmpint(qdict_get_int(app, "number"), ==, 9);
+    g_assert_cmpint(qdict_get_int(app, "priority"), ==, 3);
+    g_assert_true(qdict_get_bool(app, "reserves"));
+    g_assert_false(qdict_haskey(app, "offer"));
+    qobject_unref(g);
+    for (unsigned i = 0; i < 63; i++) {
+        say_register(b, 100 + i, "more");
+    }
+    say_register(b, 99, "too many");
+    hear_error(b, VBX_ERROR_LIMIT, VBX_REGISTER, 99);
+    say_plain(b, VBX_UNREGISTER, 9, 13);
+    say_plain(b, VBX_UNREGISTER, 9, 14);
+    hear_error(b, VBX_ERROR_UNKNOWN, VBX_UNREGISTER, 14);
+    g_assert_cmpuint(count_apps(qts), ==, 63);
+    /* a second hello begins anew */
+    open_session(b, second);
+    g_assert_cmpint(memcmp(first, second, sizeof(first)), !=, 0);
+    g_assert_cmpuint(count_apps(qts), ==, 0);
+    finish(b, qts);
+}
+
+/* ---- hostile ---- */
+
+static void test_no_message_is_counted_and_passed_over(
+    void *obj, void *data, QGuestAllocator *alloc)
+{
+    QBalloonEx *b = obj;
+    QTestState *qts = global_qtest;
+    uint8_t session[VBX_SESSION_BYTES];
+    uint64_t broken = messages(qts, "broken");
+    uint64_t refused = messages(qts, "refused");
+    Message m;
+
+    qballoon_ex_start(b, qts, alloc, 0, 0);
+    open_session(b, session);
+    /* too short for a header */
+    begin(&m, VBX_PING, 0, 21, sizeof(m.plain));
+    qballoon_ex_send(b, QBALLOON_EX_SAID, &m, 1);
+    qballoon_ex_send(b, QBALLOON_EX_SAID, &m, 23);
+    /* shorter than it says, odd, too long, another magic */
+    m.header.length = vbx_le32(4096);
+    qballoon_ex_send(b, QBALLOON_EX_SAID, &m, 4088);
+    m.header.length = vbx_le32(28);
+    qballoon_ex_send(b, QBALLOON_EX_SAID, &m, 64);
+    m.header.length = vbx_le32(0xfffffff8);
+    qballoon_ex_send(b, QBALLOON_EX_SAID, &m, 64);
+    m.header.length = vbx_le32(24);
+    m.header.magic ^= 1;
+    qballoon_ex_send(b, QBALLOON_EX_SAID, &m, 64);
+    ping(b, 22);
+    g_assert_cmpuint(messages(qts, "broken"), ==, broken + 6);
+    g_assert_cmpuint(messages(qts, "refused"), ==, refused);
+    finish(b, qts);
+}
+
+static void test_wrong_messages_are_answered_by_errors(
+    void *obj, void *data, QGuestAllocator *alloc)
+{
+    QBalloonEx *b = obj;
+    QTestState *qts = global_qtest;
+    uint8_t session[VBX_SESSION_BYTES];
+    uint64_t refused = messages(qts, "refused");
+    uint64_t passed = messages(qts, "passed-over");
+    Message m;
+
+    qballoon_ex_start(b, qts, alloc, 0, 0);
+    open_session(b, session);
+    say_plain(b, 99, 0, 31);
+    hear_error(b, VBX_ERROR_UNSUPPORTED, 99, 31);
+    say_plain(b, VBX_RESERVE, 0, 32);
+    hear_error(b, VBX_ERROR_UNSUPPORTED, VBX_RESERVE, 32);
+    say_plain(b, VBX_REQUEST, 0, 33);       /* too short */
+    hear_error(b, VBX_ERROR_MALFORMED, VBX_REQUEST, 33);
+    say_request(b, 0, 1000, 34);
+    hear_error(b, VBX_ERROR_MALFORMED, VBX_REQUEST, 34);
+    say_plain(b, VBX_UNREGISTER, 65536, 35);
+    hear_error(b, VBX_ERROR_MALFORMED, VBX_UNREGISTER, 35);
+    say_plain(b, VBX_CANCEL, 5, 36);
+    hear_error(b, VBX_ERROR_UNKNOWN, VBX_CANCEL, 36);
+    /* passed over: optional; an ERROR, even a bad one */
+    begin(&m, 99, 0, 37, sizeof(m.plain));
+    m.header.flags = vbx_le16(VBX_FLAG_OPTIONAL);
+    say(b, &m);
+    say_plain(b, VBX_ERROR, 0, 38);
+    ping(b, 39);
+    g_assert_cmpuint(messages(qts, "refused"), ==, refused + 6);
+    g_assert_cmpuint(messages(qts, "passed-over"), ==, passed + 2);
+    finish(b, qts);
+}
+
+/* Without waiting for the device: how many buffers it has given back. */
+static unsigned flood(QBalloonEx *b, unsigned count)
+{
+    QVirtQueue *vq = b->vq[QBALLOON_EX_SAID];
+    unsigned back = 0;
+    Message m;
+
+    begin(&m, VBX_PING, 0, 41, sizeof(m.plain));
+    qtest_memwrite(b->qts, b->buffer, &m, sizeof(m.plain));
+    for (unsigned i = 0; i < count; i++) {
+        uint32_t head = qvirtqueue_add(b->qts, vq, b->buffer, sizeof(m.plain),
+                                       false, false);
+
+        qvirtqueue_kick(b->qts, b->vdev, vq, head);
+    }
+    while (qvirtqueue_get_buf(b->qts, vq, NULL, NULL)) {
+        back++;
+    }
+    return back;
+}
+
+static void test_a_guest_that_does_not_read_is_not_listened_to(
+    void *obj, void *data, QGuestAllocator *alloc)
+{
+    QBalloonEx *b = obj;
+    QTestState *qts = global_qtest;
+    uint8_t session[VBX_SESSION_BYTES];
+    uint64_t dropped = messages(qts, "dropped");
+    unsigned said = 0, back = 0, heard = 0;
+    gint64 end = g_get_monotonic_time() + WAIT_US;
+    Message m;
+
+    qballoon_ex_start(b, qts, alloc, 0, 0);
+    open_session(b, session);
+    while (said - back < 32) {
+        back += flood(b, 16);
+        said += 16;
+        b->vq[QBALLOON_EX_SAID]->free_head = 0;
+        b->vq[QBALLOON_EX_SAID]->num_free = b->vq[QBALLOON_EX_SAID]->size;
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+        g_assert_cmpuint(said, <, 1000);
+    }
+    /* It has answers to all that it took, and reads on when they are read. */
+    while (heard < said) {
+        hear_type(b, &m, VBX_PONG, 41);
+        heard++;
+    }
+    while (qvirtqueue_get_buf(qts, b->vq[QBALLOON_EX_SAID], NULL, NULL)) {
+        back++;
+    }
+    g_assert_cmpuint(back, ==, said);
+    g_assert_cmpuint(messages(qts, "dropped"), ==, dropped);
+    finish(b, qts);
+}
+
+static void test_short_buffers_come_back_empty(void *obj, void *data,
+                                               QGuestAllocator *alloc)
+{
+    QBalloonEx *b = obj;
+    QTestState *qts = global_qtest;
+    uint8_t session[VBX_SESSION_BYTES];
+    uint32_t bytes;
+    Message m;
+
+    qballoon_ex_start(b, qts, alloc, 0, 0);
+    open_session(b, session);
+    for (int i = 0; i < 4; i++) {
+        say_plain(b, VBX_PING, 0, 51);
+        g_assert_true(qballoon_ex_hear(b, &m, 16, &bytes, WAIT_US));
+        g_assert_cmpuint(bytes, ==, 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        hear_type(b, &m, VBX_PONG, 51);
+    }
+    finish(b, qts);
+}
+
+static void test_a_silent_guest_is_asked_and_then_taken_for_gone(
+    void *obj, void *data, QGuestAllocator *alloc)
+{
+    QBalloonEx *b = obj;
+    QTestState *qts = global_qtest;
+    uint8_t session[VBX_SESSION_BYTES];
+    Message m;
+
+    qballoon_ex_start(b, qts, alloc, 0, 0);
+    open_session(b, session);
+    qtest_clock_step(qts, 20 * NANOSECONDS_PER_SECOND);
+    hear(b, &m);
+    g_assert_cmpuint(type_of(&m), ==, VBX_PING);
+    say_plain(b, VBX_PONG, 0, vbx_le64(m.header.cookie));
+    qtest_clock_step(qts, 60 * NANOSECONDS_PER_SECOND);
+    g_assert_true(is_connected(qts));
+    for (int i = 0; i < 8; i++) {
+        qtest_clock_step(qts, 10 * NANOSECONDS_PER_SECOND);
+    }
+    g_assert_false(is_connected(qts));
+    /* what it says then is refused, and it begins anew */
+    say_plain(b, VBX_PONG, 0, 1);
+    hear_error(b, VBX_ERROR_STATE, VBX_PONG, 1);
+    open_session(b, session);
+    g_assert_true(is_connected(qts));
+    finish(b, qts);
+}
+
+/* ---- requests ---- */
+
+static void test_a_request_is_served_from_the_pool(void *obj, void *data,
+                                                   QGuestAllocator *alloc)
+{
+    QBalloonEx *b = obj;
+    QTestState *qts = global_qtest;
+    uint8_t session[VBX_SESSION_BYTES];
+    uint64_t before;
+    QDict *reply, *transfer;
+    Message m;
+
+    qballoon_ex_start(b, qts, alloc, 0, 0);
+    open_session(b, session);
+    before = allocated(qts);
+    say_request(b, 16 * MIB, 10000, 61);
+    hear_type(b, &m, VBX_ANSWER, 61);
+    g_assert_cmpuint(vbx_le16(m.answer.status), ==, VBX_ANSWER_QUEUED);
+    hear_type(b, &m, VBX_ANSWER, 61);
+    g_assert_cmpuint(vbx_le16(m.answer.status), ==, VBX_ANSWER_GRANTED);
+    g_assert_cmpuint(vbx_le64(m.answer.bytes), ==, 16 * MIB);
+    g_assert_cmpuint(allocated(qts), >=, before + 16 * MIB);
+    reply = qtest_qmp(qts, "{ 'execute': 'query-memsched-transfers' }");
+    transfer = qobject_to(QDict, qlist_entry_obj(
+        qlist_first(qdict_get_qlist(reply, "return"))));
+    g_assert_false(qdict_haskey(transfer, "from"));
+    g_assert_cmpstr(qdict_get_str(transfer, "to"), ==, "main");
+    g_assert_cmpstr(qdict_get_str(transfer, "state"), ==, "completed");
+    g_assert_cmpuint(qdict_get_int(transfer, "moved"), ==, 16 * MIB);
+    qobject_unref(reply);
+    finish(b, qts);
+}
+
+static void test_more_than_there_is_room_for_is_partial(
+    void *obj, void *data, QGuestAllocator *alloc)
+{
+    QBalloonEx *b = obj;
+    QTestState *qts = global_qtest;
+    uint8_t session[VBX_SESSION_BYTES];
+    Message m;
+
+    qballoon_ex_start(b, qts, alloc, 0, 0);
+    open_session(b, session);
+    say_request(b, 4096 * MIB, 10000, 62);
+    hear_type(b, &m, VBX_ANSWER, 62);
+    hear_type(b, &m, VBX_ANSWER, 62);
+    g_assert_cmpuint(vbx_le16(m.answer.status), ==, VBX_ANSWER_PARTIAL);
+    g_assert_cmpuint(vbx_le16(m.answer.reason), ==, VBX_REASON_LIMIT);
+    g_assert_cmpuint(vbx_le64(m.answer.bytes), <=, 128 * MIB);
+    g_assert_cmpuint(vbx_le64(m.answer.bytes), >, 64 * MIB);
+    say_request(b, MIB, 10000, 63);
+    hear_type(b, &m, VBX_ANSWER, 63);
+    hear_type(b, &m, VBX_ANSWER, 63);
+    g_assert_cmpuint(vbx_le16(m.answer.status), ==, VBX_ANSWER_REFUSED);
+    g_assert_cmpuint(vbx_le16(m.answer.reason), ==, VBX_REASON_LIMIT);
+    finish(b, qts);
+}
+
+/* ---- resets, stops ---- */
+
+static void test_reset_ends_the_session(void *obj, void *data,
+                                        QGuestAllocator *alloc)
+{
+    QBalloonEx *b = obj;
+    QTestState *qts = global_qtest;
+    uint8_t first[VBX_SESSION_BYTES], second[VBX_SESSION_BYTES];
+
+    qballoon_ex_start(b, qts, alloc, 0, 0);
+    open_session(b, first);
+    say_register(b, 1, "one");
+    say_request(b, 8 * MIB, 60000, 71);
+    flood(b, 16);
+    finish(b, qts);             /* in the middle of all that */
+
+    qballoon_ex_start(b, qts, alloc, 0, 0);
+    g_assert_cmpuint(count_apps(qts), ==, 0);
+    say_plain(b, VBX_PING, 0, 72);
+    hear_error(b, VBX_ERROR_STATE, VBX_PING, 72);
+    open_session(b, second);
+    g_assert_cmpint(memcmp(first, second, sizeof(first)), !=, 0);
+    say_register(b, 1, "one");
+    qtest_system_reset(qts);
+    qballoon_ex_stop(b);
+    g_assert_false(is_connected(qts));
+    assert_exact(qts);
+}
+
+static void test_nothing_is_said_while_the_machine_is_stopped(
+    void *obj, void *data, QGuestAllocator *alloc)
+{
+    QBalloonEx *b = obj;
+    QTestState *qts = global_qtest;
+    uint8_t session[VBX_SESSION_BYTES];
+    uint32_t bytes;
+    Message m;
+
+    qballoon_ex_start(b, qts, alloc, 0, 0);
+    open_session(b, session);
+    qtest_qmp_assert_success(qts, "{ 'execute': 'stop' }");
+    while (qballoon_ex_hear(b, &m, sizeof(m), &bytes, QUIET_US)) {
+        g_assert_not_reached();
+    }
+    g_assert_cmpuint(flood(b, 4), ==, 0);
+    qtest_qmp_assert_success(qts, "{ 'execute': 'cont' }");
+    for (int i = 0; i < 4; i++) {
+        hear_type(b, &m, VBX_PONG, 41);
+    }
+    finish(b, qts);
+}
+
+/* ---- without ---- */
+
+static void test_without_scheduler_nobody_gives_or_gets(
+    void *obj, void *data, QGuestAllocator *alloc)
+{
+    QBalloonEx *b = obj;
+    QTestState *qts = global_qtest;
+    Message m;
+
+    qballoon_ex_start(b, qts, alloc, 0, 0);
+    say_hello(b, 81);
+    hear_type(b, &m, VBX_WELCOME, 81);
+    g_assert_cmpuint(vbx_le16(m.welcome.apps_max), ==, 0);
+    say_register(b, 1, "one");
+    hear_error(b, VBX_ERROR_LIMIT, VBX_REGISTER, 1);
+    say_request(b, MIB, 1000, 82);
+    hear_type(b, &m, VBX_ANSWER, 82);
+    g_assert_cmpuint(vbx_le16(m.answer.status), ==, VBX_ANSWER_REFUSED);
+    g_assert_cmpuint(vbx_le16(m.answer.reason), ==, VBX_REASON_HOST);
+    ping(b, 83);
+    qvirtio_reset(b->vdev);
+    qballoon_ex_stop(b);
+}
+
+static void test_queues_are_not_offered_where_switched_off(
+    void *obj, void *data, QGuestAllocator *alloc)
+{
+    QBalloonEx *b = obj;
+    QTestState *qts = global_qtest;
+
+    g_assert_false(qvirtio_get_features(b->vdev) & APPLICATION);
+    qballoon_ex_start(b, qts, alloc, 0, 0);
+    qballoon_ex_pages(b, QBALLOON_EX_DEFLATE, 0x4000, 1, 1);
+    finish(b, qts);
+}
+
+static void test_queues_follow_those_that_are_offered(
+    void *obj, void *data, QGuestAllocator *alloc)
+{
+    QBalloonEx *b = obj;
+    QTestState *qts = global_qtest;
+    uint8_t session[VBX_SESSION_BYTES];
+
+    g_assert_false(qvirtio_get_features(b->vdev) &
+                   (1ull << VIRTIO_BALLOON_F_REPORTING));
+    qballoon_ex_start(b, qts, alloc, 0, 0);
+    open_session(b, session);
+    finish(b, qts);
+}
+
+static void *with_scheduler(GString *cmd_line, void *arg)
+{
+    g_string_append(cmd_line, " -object memsched,id=ms,pool=192M ");
+    return arg;
+}
+
+static void register_tests(void)
+{
+    static const struct {
+        const char *name;
+        void (*test)(void *obj, void *data, QGuestAllocator *alloc);
+    } tests[] = {
+        { "open/hello", test_hello_is_welcomed_and_a_condition_follows },
+        { "open/before-hello", test_before_hello_everything_is_refused },
+        { "open/applications", test_applications_come_and_go },
+        { "hostile/no-message", test_no_message_is_counted_and_passed_over },
+        { "hostile/wrong", test_wrong_messages_are_answered_by_errors },
+        { "hostile/not-reading",
+          test_a_guest_that_does_not_read_is_not_listened_to },
+        { "hostile/short-buffers", test_short_buffers_come_back_empty },
+        { "hostile/silent",
+          test_a_silent_guest_is_asked_and_then_taken_for_gone },
+        { "request/pool", test_a_request_is_served_from_the_pool },
+        { "request/room", test_more_than_there_is_room_for_is_partial },
+        { "reset", test_reset_ends_the_session },
+        { "stopped", test_nothing_is_said_while_the_machine_is_stopped },
+    };
+    QOSGraphTestOptions opts = { .before = with_scheduler };
+    QOSGraphTestOptions off = {
+        .before = with_scheduler, .edge.extra_device_opts = "application=off",
+    };
+    QOSGraphTestOptions fewer = {
+        .before = with_scheduler,
+        .edge.extra_device_opts = "free-page-reporting=off",
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(tests); i++) {
+        g_autofree char *name = g_strdup_printf("apps/%s", tests[i].name);
+
+        qos_add_test(name, "balloon-ex-driver", tests[i].test, &opts);
+    }
+    qos_add_test("apps/off", "balloon-ex-driver",
+                 test_queues_are_not_offered_where_switched_off, &off);
+    qos_add_test("apps/queue-order", "balloon-ex-driver",
+                 test_queues_follow_those_that_are_offered, &fewer);
+    qos_add_test("apps/without-scheduler", "balloon-ex-driver",
+                 test_without_scheduler_nobody_gives_or_gets, NULL);
+}
+
+libqos_init(register_tests);
