@@ -41,6 +41,11 @@
 #define PAGE 4096UL
 /* Shorter runs are not worth a mapping of their own: a process has 65,530. */
 #define SHARE_LEAST (4 * PAGE)
+/*
+ * A debugger opens the name of a copy, and finds a descriptor of its own there:
+ * a pipe among them would hang it.  It has none from this number on.
+ */
+#define FD_MIN 500
 /* A copy's number in its name: more copies than a process can hold. */
 #define NAME_BITS 20
 
@@ -356,12 +361,24 @@ static int load_locked(int file, int memfd, QemuInstanceMain **ret_entry,
     return ret;
 }
 
+static int create_memfd(const char *id)
+{
+    g_autofree char *label = g_strdup_printf("qemu-%s", id);
+    int memfd = memfd_create(label, MFD_CLOEXEC);
+    int high = memfd < 0 ? -1 : fcntl(memfd, F_DUPFD_CLOEXEC, FD_MIN);
+
+    if (high < 0) {
+        return memfd;           /* a low limit: it is the debugger's loss */
+    }
+    close(memfd);
+    return high;
+}
+
 int instance_load(const char *path, const char *id,
                   QemuInstanceMain **ret_entry, MemSchedMessage *ret_message)
 {
-    g_autofree char *label = g_strdup_printf("qemu-%s", id);
     int file = open(path, O_RDONLY | O_CLOEXEC);
-    int memfd = memfd_create(label, MFD_CLOEXEC);
+    int memfd = create_memfd(id);
     int ret;
 
     if (file < 0 || memfd < 0) {
