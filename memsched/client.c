@@ -28,6 +28,7 @@
 #include "client.h"
 #include "gpamap.h"
 #include "instance.h"
+#include "tagger.h"
 
 /* 4 MiB: what an agent touches while it clears and tags one batch. */
 #define ALLOWANCE_PAGES 1024u
@@ -539,6 +540,7 @@ void memsched_client_run(MemSchedClient *client, bool running)
     ms_unlock(&client->lock);
     if (running) {
         ms_mover_kick(client->ms->mover);
+        ms_tagger_kick(client->ms->tagger);
     }
 }
 
@@ -567,6 +569,7 @@ void memsched_client_inhibit(MemSchedClient *client, bool inhibit)
     ms_unlock(&client->lock);
     if (!inhibit) {
         ms_mover_kick(client->ms->mover);
+        ms_tagger_kick(client->ms->tagger);
     }
 }
 

@@ -202,7 +202,8 @@ static gpointer agent_thread(gpointer opaque)
             ms_unlock(&a->lock);
             unmap(a, &range);
             ms_lock(&a->lock);
-        } else if (a->worked < a->epochs && !a->quiet) {
+        } else if (a->worked < MIN(a->epochs, a->work_until) &&
+                   !a->quiet) {
             AgentEpoch *e = &a->epoch[a->worked];
 
             ms_unlock(&a->lock);
@@ -242,6 +243,7 @@ Agent *agent_new(Guest *guest, uint64_t first, uint64_t count)
     a->first = first;
     a->count = count;
     a->reason = MEMSCHED_REASON_PRESSURE;
+    a->work_until = UINT_MAX;
     memset(a->most, 0xff, sizeof(a->most));
     ms_lock_init(&a->lock, MS_RANK_LEAF);
     ms_cond_init(&a->cond);

@@ -50,6 +50,7 @@ typedef struct Agent {
     bool hints;                 /* tells where they are */
     bool quiet;                 /* never answers */
     bool liar;                  /* says so, and tags nothing */
+    unsigned work_until;        /* answers so many orders; lock */
     bool keeps;                 /* never says UNMAPPED */
 } Agent;
 
