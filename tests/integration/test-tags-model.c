@@ -390,15 +390,27 @@ static void (*const ops[])(Run *run) = {
 
 /* ---- a round: one agent, one acceptor ---- */
 
+/* An agent remembers so many orders. */
+static bool has_room(Run *run)
+{
+    bool has;
+
+    ms_lock(&run->agent->lock);
+    has = run->agent->epochs < AGENT_EPOCHS / 2;
+    ms_unlock(&run->agent->lock);
+    return has;
+}
+
 static void round_of(Run *run, unsigned steps)
 {
     run->agent = agent_new(run->a, AGENT_FIRST, AGENT_PAGES);
+    ms_lock(&run->agent->lock);
     run->agent->work_until = 0;
+    ms_unlock(&run->agent->lock);
     run->b = guest_new(run->ms, "b", (uint64_t)PAGES * 4096, 0);
     run->noted = 0;
     for (unsigned i = 0; i < steps; i++) {
-        /* An agent has room for so many orders. */
-        if (run->agent->epochs > AGENT_EPOCHS / 2) {
+        if (!has_room(run)) {
             break;
         }
         ops[pick(run, G_N_ELEMENTS(ops))](run);

@@ -102,6 +102,94 @@ static void test_deadline_with_a_part_is_partial_and_restores(void)
     g_assert_cmpuint(ms_transfers_deadline_ns(t), ==, UINT64_MAX);
 }
 
+/* Both of the donor's balloons gave; the kernel's gave last, and gets first. */
+static void test_applications_are_restored_after_the_kernel(void)
+{
+    g_autofree MsTransfers *t = g_new0(MsTransfers, 1);
+    g_autofree MsTransferActions *actions = g_new0(MsTransferActions, 1);
+    uint64_t id = begin(t, a, b, 100, 0);
+
+    ms_transfers_captured(t, a, MEMSCHED_SOURCE_APPLICATION, 30, false, MS,
+                          actions);
+    g_assert_cmpuint(actions->count, ==, 2);
+    assert_action(actions, 0, MS_TRANSFER_KEEP_APP, a, 30);
+    ms_transfers_claimed(actions->action[1].transfer, 30);
+    capture(t, a, 40, actions);
+    ms_transfers_populated(t, b, 20, false, 2 * MS, actions);
+    ms_transfers_time(t, 100 * MS, actions);
+    g_assert_cmpuint(actions->count, ==, 5);
+    assert_action(actions, 0, MS_TRANSFER_RELEASE, b, 50);
+    assert_action(actions, 1, MS_TRANSFER_RESTORE, a, 40);
+    assert_action(actions, 2, MS_TRANSFER_RESTORE_APP, a, 10);
+    assert_action(actions, 3, MS_TRANSFER_LOWER, b, 20);
+    g_assert_cmpuint(ms_transfers_find(t, id)->captured_app, ==, 30);
+}
+
+static void test_wishes_are_told_apart_by_their_source(void)
+{
+    g_autofree MsTransfers *t = g_new0(MsTransfers, 1);
+    g_autofree MsTransferActions *actions = g_new0(MsTransferActions, 1);
+    MsTransferSums sums;
+
+    ms_transfers_find(t, begin(t, a, b, 10, 0))->source =
+        MEMSCHED_SOURCE_ANY;
+    ms_transfers_find(t, begin(t, a, b, 20, 0))->source =
+        MEMSCHED_SOURCE_APPLICATION;
+    ms_transfers_find(t, begin(t, a, b, 40, 0))->source =
+        MEMSCHED_SOURCE_KERNEL;
+    ms_transfers_find(t, begin(t, a, b, 80, 0))->source =
+        MEMSCHED_SOURCE_REPORTED;
+    ms_transfers_sums(t, a, &sums);
+    g_assert_cmpuint(sums.give_left, ==, 150);
+    g_assert_cmpuint(sums.give_any_left, ==, 10);
+    g_assert_cmpuint(sums.give_app_left, ==, 20);
+    g_assert_cmpuint(sums.give_kernel_left, ==, 50);
+    /* an application's pages go to both that may have them */
+    ms_transfers_captured(t, a, MEMSCHED_SOURCE_APPLICATION, 100, false, MS,
+                          actions);
+    assert_action(actions, 1, MS_TRANSFER_CLAIM, b, 10);
+    assert_action(actions, 3, MS_TRANSFER_CLAIM, b, 20);
+    g_assert_cmpuint(actions->count, ==, 4);
+}
+
+static void test_reason_of_an_application_is_told(void)
+{
+    g_autofree MsTransfers *t = g_new0(MsTransfers, 1);
+    g_autofree MsTransferActions *actions = g_new0(MsTransferActions, 1);
+    uint64_t any = begin(t, a, b, 10, 0), app = begin(t, a, b, 20, 0);
+    uint64_t other = begin(t, c, b, 20, 0);
+
+    ms_transfers_find(t, app)->source = MEMSCHED_SOURCE_APPLICATION;
+    ms_transfers_note(t, a, "it would not");
+    ms_transfers_hasten(t, a, "it has gone", 50 * MS);
+    g_assert_cmpuint(ms_transfers_deadline_ns(t), ==, 50 * MS);
+    ms_transfers_time(t, 50 * MS, actions);
+    g_assert_cmpuint(actions->count, ==, 1);
+    g_assert_cmpstr(ms_transfers_find(t, app)->reason, ==,
+                    "guest 'a' gave only 0 of 80 KiB: it has gone");
+    ms_transfers_time(t, 100 * MS, actions);
+    g_assert_cmpstr(ms_transfers_find(t, any)->reason, ==,
+                    "guest 'a' gave only 0 of 40 KiB: it would not");
+    g_assert_nonnull(strstr(ms_transfers_find(t, other)->reason,
+                            "gave nothing"));
+}
+
+static void test_applications_give_back_what_the_balloon_does_not_hold(void)
+{
+    MsTransferSums sums = { .taking = 1, .take_claimed = 100 };
+    MsTransferGuest guest = { .base = 70, .apps_base = 50, .apps_held = 50 };
+
+    g_assert_cmpuint(ms_transfers_apps(&sums, &guest), ==, 20);
+    /* which is not put into holes meanwhile */
+    sums.outstanding = 100;
+    sums.take_deadline_ns = UINT64_MAX;
+    g_assert_cmpuint(ms_transfers_prefetch(&sums, &guest, 100, MS), ==, 70);
+    g_assert_cmpuint(ms_transfers_prefetch(&sums, &guest, 100, 2000 * MS), ==,
+                     100);
+    guest.base = 200;
+    g_assert_cmpuint(ms_transfers_apps(&sums, &guest), ==, 50);
+}
+
 static void test_deadline_with_nothing_is_failed(void)
 {
     g_autofree MsTransfers *t = g_new0(MsTransfers, 1);
@@ -520,6 +608,14 @@ int main(int argc, char **argv)
                     test_balloon_grows_by_holes_and_shrinks_by_claims);
     g_test_add_func("/balloon-shrinks-further-where-holes-lack",
                     test_balloon_shrinks_further_where_holes_lack);
+    g_test_add_func("/applications-are-restored-after-the-kernel",
+                    test_applications_are_restored_after_the_kernel);
+    g_test_add_func("/wishes-are-told-apart-by-their-source",
+                    test_wishes_are_told_apart_by_their_source);
+    g_test_add_func("/reason-of-an-application-is-told",
+                    test_reason_of_an_application_is_told);
+    g_test_add_func("/applications-give-back-what-the-balloon-does-not-hold",
+        test_applications_give_back_what_the_balloon_does_not_hold);
     g_test_add_func("/prefetch-waits-for-a-balloon-that-shrinks",
                     test_prefetch_waits_for_a_balloon_that_shrinks);
     g_test_add_func("/incomplete-frames-are-urged-when-all-is-given",
