@@ -242,10 +242,10 @@ static void test_memory_is_bounded(void)
     for (unsigned f = 0; f < frames; f++) {
         MsGroup *group = ms_stripes_open(&s);
         static char parity;
+        char *pages[] = { &parity, &parity };
 
         if (group == NULL) {
-            group = ms_stripes_add_group(&s, (char *[]) { &parity, &parity },
-                                         NULL);
+            group = ms_stripes_add_group(&s, pages, NULL);
         }
         ms_stripes_join(&s, ms_stripes_add_member(&s, group, f, true), &all);
     }
