@@ -152,7 +152,7 @@ class Guest:
 
     def __init__(self, name, folder, memory_mib=512, smp=1,
                  balloon='balloon-ex,free-page-reporting=off', extra=(),
-                 boot=True):
+                 boot=True, initramfs='initramfs'):
         self.name = name
         self.folder = Path(folder)
         self.memory = memory_mib * MIB
@@ -160,6 +160,7 @@ class Guest:
         self.balloon = balloon
         self.extra = list(extra)
         self.boot = boot
+        self.initramfs = initramfs
         self.console = self.folder / f'{name}.console'
         self.qmp_path = self.folder / f'{name}.qmp'
         self.control = Control(self.folder / f'{name}.ctl')
@@ -173,7 +174,7 @@ class Guest:
                 '-qmp', f'unix:{self.qmp_path},server=on,wait=off']
         if self.boot:
             argv += ['-kernel', str(IMAGE / 'vmlinuz'),
-                     '-initrd', str(IMAGE / 'initramfs'), '-append', APPEND]
+                     '-initrd', str(IMAGE / self.initramfs), '-append', APPEND]
         if self.balloon:
             argv += ['-device', f'{self.balloon},id=balloon0']
         return argv + self.extra
