@@ -9,43 +9,10 @@
 
 #include "options.h"
 
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-
+#include "size.h"
 #include "standard-headers/linux/virtio_balloon_ex.h"
 
 #define GROUP "balloon-exd"
-
-int agent_parse_size(const char *text, uint64_t *ret_bytes)
-{
-    static const char units[] = "KMGT";
-    uint64_t bytes, factor = 1;
-    const char *unit;
-    char *end;
-
-    if (!g_ascii_isdigit(text[0])) {
-        return -EINVAL;
-    }
-    errno = 0;
-    bytes = strtoull(text, &end, 10);
-    if (errno) {
-        return -EINVAL;
-    }
-    unit = *end ? strchr(units, g_ascii_toupper(*end)) : NULL;
-    if (unit) {
-        factor = UINT64_C(1) << (10 * (unit - units + 1));
-        end++;
-        if (g_str_equal(end, "iB")) {
-            end += 2;
-        }
-    }
-    if (*end || bytes > (UINT64_C(1) << 56) / factor) {
-        return -EINVAL;
-    }
-    *ret_bytes = bytes * factor;
-    return 0;
-}
 
 static bool set_number(const char *value, unsigned min, unsigned max,
                        int base, unsigned *ret_number)
@@ -86,7 +53,7 @@ static bool set_size(const char *value, uint64_t min, uint64_t *ret_bytes)
 {
     uint64_t bytes;
 
-    if (agent_parse_size(value, &bytes) < 0 || bytes < min) {
+    if (bx_size_parse(value, &bytes) < 0 || bytes < min) {
         return false;
     }
     *ret_bytes = bytes;
@@ -97,7 +64,7 @@ static bool set_granule(const char *value, uint32_t *ret_bytes)
 {
     uint64_t bytes;
 
-    if (agent_parse_size(value, &bytes) < 0 ||
+    if (bx_size_parse(value, &bytes) < 0 ||
         (bytes != VBX_PAGE_BYTES && bytes != VBX_GRANULE_BYTES)) {
         return false;
     }

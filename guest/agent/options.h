@@ -37,7 +37,4 @@ gboolean agent_options_parse(int *argc, char ***argv,
                              AgentOptions *ret_options, char **ret_error);
 void agent_options_clear(AgentOptions *options);
 
-/* "64M", "1.5G" is not one; -EINVAL.  Binary units: K, M, G, T. */
-int agent_parse_size(const char *text, uint64_t *ret_bytes);
-
 #endif

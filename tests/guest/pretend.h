@@ -31,10 +31,11 @@ typedef struct Pretend {
 
 /*
  * Instead of g_test_init(): what follows GLib's own arguments are the programs
- * under test, balloon-exd and bxctl.
+ * under test: balloon-exd, bxctl, and the examples.
  */
 void pretend_init(int argc, char **argv);
 extern const char *pretend_exd, *pretend_ctl;
+extern const char *pretend_cache, *pretend_request;
 
 /*
  * A guest of 1 GiB, 800 MiB of it available, with the agent running, which has
@@ -58,8 +59,8 @@ void pretend_send(Pretend *p, BxMessage *m);
 void pretend_send_bytes(Pretend *p, const void *bytes, size_t size);
 
 /*
- * The next message, which must be of @type, for application @app.  Statistics
- * and hints in between are passed over unless they are asked for.
+ * The next message, which must be of @type, for application @app; @type 0: any.
+ * Statistics and hints in between are passed over unless they are asked for.
  */
 void pretend_expect(Pretend *p, unsigned type, uint32_t app, BxMessage *ret);
 /* The agent closes the port. */
