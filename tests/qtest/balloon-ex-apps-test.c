@@ -10,13 +10,13 @@
 #include "qemu/osdep.h"
 #include "libqtest-single.h"
 #include "libqos/balloon-ex.h"
+#include "libqos/balloon-ex-messages.h"
 #include "libqos/qgraph.h"
 #include "qemu/module.h"
 #include "qemu/timer.h"
 #include "qobject/qdict.h"
 #include "qobject/qlist.h"
 #include "standard-headers/linux/virtio_balloon.h"
-#include "standard-headers/linux/virtio_balloon_ex.h"
 
 #define PAGE        UINT64_C(4096)
 #define MIB         (UINT64_C(1) << 20)
@@ -27,60 +27,30 @@
 /* A message that is not to come would have come by then. */
 #define QUIET_US    (G_USEC_PER_SEC / 5)
 
-/* Room for any message. */
-typedef union Message {
-    struct vbx_header header;
-    struct vbx_hello hello;
-    struct vbx_welcome welcome;
-    struct vbx_error error;
-    struct vbx_plain plain;
-    struct vbx_register reg;
-    struct vbx_request request;
-    struct vbx_answer answer;
-    struct vbx_condition condition;
-    uint8_t bytes[VBX_MESSAGE_MAX];
-} Message;
-
 /* ---- messages ---- */
-
-static void begin(Message *m, uint16_t type, uint32_t app, uint64_t cookie,
-                  size_t bytes)
-{
-    memset(m, 0, sizeof(*m));
-    m->header = (struct vbx_header) {
-        .magic = vbx_le32(VBX_MAGIC), .type = vbx_le16(type),
-        .length = vbx_le32(bytes), .app = vbx_le32(app),
-        .cookie = vbx_le64(cookie),
-    };
-}
 
 static void say(QBalloonEx *b, const Message *m)
 {
-    qballoon_ex_send(b, QBALLOON_EX_SAID, m, vbx_le32(m->header.length));
+    qballoon_ex_send(b, QBALLOON_EX_SAID, m, message_bytes(m));
 }
 
-static uint16_t type_of(const Message *m)
-{
-    return vbx_le16(m->header.type);
-}
-
-/* The next message that is no news; news come whenever they like. */
+/* The next message that is no news. */
 static void hear(QBalloonEx *b, Message *m)
 {
     uint32_t bytes;
 
     do {
         g_assert_true(qballoon_ex_hear(b, m, sizeof(*m), &bytes, WAIT_US));
-        g_assert_cmpuint(bytes, ==, vbx_le32(m->header.length));
+        g_assert_cmpuint(bytes, ==, message_bytes(m));
         g_assert_cmphex(vbx_le32(m->header.magic), ==, VBX_MAGIC);
-    } while (type_of(m) == VBX_CONDITION || type_of(m) == VBX_POLL);
+    } while (message_is_news(m));
 }
 
 static void hear_type(QBalloonEx *b, Message *m, uint16_t type,
                       uint64_t cookie)
 {
     hear(b, m);
-    g_assert_cmpuint(type_of(m), ==, type);
+    g_assert_cmpuint(message_type(m), ==, type);
     g_assert_cmphex(vbx_le64(m->header.cookie), ==, cookie);
 }
 
@@ -98,10 +68,7 @@ static void say_hello(QBalloonEx *b, uint64_t cookie)
 {
     Message m;
 
-    begin(&m, VBX_HELLO, 0, cookie, sizeof(m.hello));
-    m.hello.version_min = vbx_le16(1);
-    m.hello.version_max = vbx_le16(7);
-    m.hello.features = vbx_le32(VBX_FEATURE_HINTS | 0x80000000u);
+    message_hello(&m, cookie);
     say(b, &m);
 }
 
@@ -122,11 +89,7 @@ static void say_register(QBalloonEx *b, uint32_t app, const char *name)
 {
     Message m;
 
-    begin(&m, VBX_REGISTER, app, app, sizeof(m.reg));
-    m.reg.flags = vbx_le32(VBX_APP_RESERVES);
-    m.reg.priority = vbx_le32(3);
-    m.reg.offer_bytes = vbx_le64(UINT64_MAX);
-    snprintf(m.reg.name, sizeof(m.reg.name), "%s", name);
+    message_register(&m, app, name);
     say(b, &m);
 }
 
@@ -135,7 +98,7 @@ static void say_plain(QBalloonEx *b, uint16_t type, uint32_t app,
 {
     Message m;
 
-    begin(&m, type, app, cookie, sizeof(m.plain));
+    message_begin(&m, type, app, cookie, sizeof(m.plain));
     say(b, &m);
 }
 
@@ -144,7 +107,7 @@ static void say_request(QBalloonEx *b, uint64_t bytes, uint32_t deadline_ms,
 {
     Message m;
 
-    begin(&m, VBX_REQUEST, 0, cookie, sizeof(m.request));
+    message_begin(&m, VBX_REQUEST, 0, cookie, sizeof(m.request));
     m.request.bytes = vbx_le64(bytes);
     m.request.deadline_ms = vbx_le32(deadline_ms);
     m.request.priority = vbx_le16(5);
@@ -271,7 +234,7 @@ static void test_hello_is_welcomed_and_a_condition_follows(
     g_assert_true(is_connected(qts));
     do {
         g_assert_true(qballoon_ex_hear(b, &m, sizeof(m), &bytes, WAIT_US));
-    } while (type_of(&m) != VBX_CONDITION);
+    } while (message_type(&m) != VBX_CONDITION);
     g_assert_cmpmem(m.condition.session, VBX_SESSION_BYTES, session,
                     VBX_SESSION_BYTES);
     g_assert_cmpuint(vbx_le64(m.condition.ram), ==, 128 * MIB);
@@ -294,7 +257,7 @@ static void test_before_hello_everything_is_refused(void *obj, void *data,
     hear_error(b, VBX_ERROR_STATE, VBX_PING, 11);
     say_register(b, 1, "early");
     hear_error(b, VBX_ERROR_STATE, VBX_REGISTER, 1);
-    begin(&m, VBX_HELLO, 0, 12, sizeof(m.hello));
+    message_begin(&m, VBX_HELLO, 0, 12, sizeof(m.hello));
     m.hello.version_min = vbx_le16(2);
     m.hello.version_max = vbx_le16(3);
     say(b, &m);
@@ -356,7 +319,7 @@ static void test_no_message_is_counted_and_passed_over(
     qballoon_ex_start(b, qts, alloc, 0, 0);
     open_session(b, session);
     /* too short for a header */
-    begin(&m, VBX_PING, 0, 21, sizeof(m.plain));
+    message_begin(&m, VBX_PING, 0, 21, sizeof(m.plain));
     qballoon_ex_send(b, QBALLOON_EX_SAID, &m, 1);
     qballoon_ex_send(b, QBALLOON_EX_SAID, &m, 23);
     /* shorter than it says, odd, too long, another magic */
@@ -400,7 +363,7 @@ static void test_wrong_messages_are_answered_by_errors(
     say_plain(b, VBX_CANCEL, 5, 36);
     hear_error(b, VBX_ERROR_UNKNOWN, VBX_CANCEL, 36);
     /* passed over: optional; an ERROR, even a bad one */
-    begin(&m, 99, 0, 37, sizeof(m.plain));
+    message_begin(&m, 99, 0, 37, sizeof(m.plain));
     m.header.flags = vbx_le16(VBX_FLAG_OPTIONAL);
     say(b, &m);
     say_plain(b, VBX_ERROR, 0, 38);
@@ -417,7 +380,7 @@ static unsigned flood(QBalloonEx *b, unsigned count)
     unsigned back = 0;
     Message m;
 
-    begin(&m, VBX_PING, 0, 41, sizeof(m.plain));
+    message_begin(&m, VBX_PING, 0, 41, sizeof(m.plain));
     qtest_memwrite(b->qts, b->buffer, &m, sizeof(m.plain));
     for (unsigned i = 0; i < count; i++) {
         uint32_t head = qvirtqueue_add(b->qts, vq, b->buffer, sizeof(m.plain),
@@ -499,7 +462,7 @@ static void test_a_silent_guest_is_asked_and_then_taken_for_gone(
     open_session(b, session);
     qtest_clock_step(qts, 20 * NANOSECONDS_PER_SECOND);
     hear(b, &m);
-    g_assert_cmpuint(type_of(&m), ==, VBX_PING);
+    g_assert_cmpuint(message_type(&m), ==, VBX_PING);
     say_plain(b, VBX_PONG, 0, vbx_le64(m.header.cookie));
     qtest_clock_step(qts, 60 * NANOSECONDS_PER_SECOND);
     g_assert_true(is_connected(qts));
