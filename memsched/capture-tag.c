@@ -83,6 +83,21 @@ static void verify(MsCapture *c)
 
 /* ---- the books ---- */
 
+/* Before a transfer that they complete can end: it shows what was found. */
+static void credited(MsCapture *c, uint64_t pages)
+{
+    const MsCaptureTags *tc = c->opaque;
+    MsApps *apps = c->region->client->apps;
+
+    ms_lock(&apps->lock);
+    if (tc->hinted) {
+        apps->counters.found_by_hint += pages;
+    } else {
+        apps->counters.found_by_scan += pages;
+    }
+    ms_unlock(&apps->lock);
+}
+
 static void captured_locked(MsCapture *c, unsigned index)
 {
     const MsCaptureTags *tc = c->opaque;
@@ -106,17 +121,13 @@ static void captured_locked(MsCapture *c, unsigned index)
                            ms_epoch_add_page(&apps->epochs, epoch,
                                              sf->sequence[i]));
         }
-        if (tc->hinted) {
-            apps->counters.found_by_hint += count;
-        } else {
-            apps->counters.found_by_scan += count;
-        }
     }
     ms_unlock(&apps->lock);
 }
 
 static const MsCaptureOps ops = {
-    .verify = verify, .captured_locked = captured_locked,
+    .verify = verify, .credited = credited,
+    .captured_locked = captured_locked,
 };
 
 /* ---- the batch ---- */

@@ -187,6 +187,9 @@ static uint64_t credit(MsCapture *c)
     if (arrived > 0) {
         /* Copies that came back were granted: what is left is @pages. */
         ms_ledger_capture(&ms->ledger, &client->account, arrived);
+        if (pages > 0 && c->ops) {
+            c->ops->credited(c, pages);
+        }
         if (pages > 0 && !c->home && ms->hooks && ms->hooks->captured) {
             ms->hooks->captured(ms, client, c->source, pages, how);
         }

@@ -77,6 +77,8 @@ typedef struct MsCaptureOps {
      * are added to frame.keep, whole frames get put_back.
      */
     void (*verify)(MsCapture *capture);
+    /* @pages are the pool's now, and about to be anybody's; ledger's lock. */
+    void (*credited)(MsCapture *capture, uint64_t pages);
     /* frame.gone has changed to capture->state just now; region lock held. */
     void (*captured_locked)(MsCapture *capture, unsigned index);
 } MsCaptureOps;

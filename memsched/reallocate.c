@@ -162,6 +162,8 @@ static int start(MsSched *sched, const MemSchedTransferOptions *o,
         }
     }
     if (ret == 0) {
+        ms_sched_tags_locked(ms_transfers_find(&sched->transfers, *ret_id),
+                             true);
         ms_sched_know_locked(from, donor.ballooned);
         ms_sched_know_locked(to, acceptor.ballooned);
     }
@@ -198,6 +200,14 @@ size_t memsched_query_transfers(MemSched *ms, MemSchedTransferInfo *ret_infos,
     size_t count;
 
     ms_lock(&ms->ledger_lock);
+    for (unsigned i = 0; i < MS_TRANSFERS_KEPT; i++) {
+        MsTransfer *x = &ms->sched->transfers.kept[i];
+
+        /* Guests of those that have ended may be gone. */
+        if (x->id && x->state == MEMSCHED_TRANSFER_RUNNING) {
+            ms_sched_tags_locked(x, false);
+        }
+    }
     count = ms_transfers_list(&ms->sched->transfers, now_ns, ret_infos, max);
     ms_unlock(&ms->ledger_lock);
     return count;

@@ -68,6 +68,12 @@ void ms_sched_apply_locked(MsSched *sched);
  */
 void ms_sched_know_locked(MemSchedClient *client, uint64_t ballooned);
 
+/*
+ * What identifying by value has done in a guest, for a transfer out of it:
+ * at its start, or since then.  Ledger's lock held.
+ */
+void ms_sched_tags_locked(MsTransfer *transfer, bool start);
+
 /* scheduler-guest.c: one guest, now.  True: look at it again soon. */
 bool ms_sched_guest_step(MsSched *sched, MemSchedClient *client,
                          uint64_t now_ns);

@@ -26,6 +26,7 @@
 #include <glib.h>
 
 #include "app.h"
+#include "app-order.h"
 #include "scheduler-int.h"
 
 #define NS_PER_MS     UINT64_C(1000000)
@@ -38,8 +39,8 @@
 typedef struct Party {
     MemSchedClient *client;
     uint64_t ballooned;         /* B, G */
-    uint64_t empty;             /* what could be mapped: H, P, and B that its
-                                   balloon gives back */
+    uint64_t empty;             /* what could be mapped: H, P, B that its
+                                   balloon gives back, T that is released */
     uint64_t idle;
     bool gives;
 } Party;
@@ -76,7 +77,8 @@ static void look(MemSchedClient *client, Party *p)
     p->empty = pages.count[MEMSCHED_PAGE_HOLE] +
                pages.count[MEMSCHED_PAGE_REPORTED] +
                (attached && responds ? pages.count[MEMSCHED_PAGE_BALLOONED]
-                                     : 0);
+                                     : 0) +
+               (ms_orders_usable(client) ? pages.count[MEMSCHED_PAGE_TAG] : 0);
     p->idle = atomic_load(&client->idle_bytes) >> MEMSCHED_PAGE_SHIFT;
     p->gives = p->gives && responds && attached &&
                !atomic_load(&client->stalled) &&
@@ -250,6 +252,7 @@ static void start_locked(Round *round, MsRequest *r, Party *taker,
     }
     if (ret == 0) {
         ms_sched_know_locked(taker->client, taker->ballooned);
+        ms_sched_tags_locked(ms_transfers_find(&sched->transfers, id), true);
         r->transfer[slot] = id;
         r->coming += part->pages;
         if (!donor) {

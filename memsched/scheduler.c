@@ -86,6 +86,24 @@ static void deliver(MsSched *sched)
 
 /* ---- actions of transfers ---- */
 
+void ms_sched_tags_locked(MsTransfer *transfer, bool start)
+{
+    MemSchedClient *from = (MemSchedClient *)transfer->from;
+    MemSchedTagCounters counters;
+
+    if (from == NULL || from->apps == NULL) {
+        return;
+    }
+    ms_lock(&from->apps->lock);
+    counters = from->apps->counters;
+    ms_unlock(&from->apps->lock);
+    if (start) {
+        ms_transfer_tags_start(transfer, &counters);
+    } else {
+        ms_transfer_tags(transfer, &counters);
+    }
+}
+
 static void finish_locked(MsSched *sched, MsTransfer *transfer)
 {
     MemSchedEvent event = { .kind = MEMSCHED_EVENT_TRANSFER_COMPLETED };
@@ -93,6 +111,7 @@ static void finish_locked(MsSched *sched, MsTransfer *transfer)
     MemSchedClient *to = (MemSchedClient *)transfer->to;
     MsTransferSums sums;
 
+    ms_sched_tags_locked(transfer, false);
     ms_transfers_sums(&sched->transfers, to, &sums);
     if (sums.taking == 0) {
         /* Frames that nobody has taken are anybody's. */

@@ -557,6 +557,30 @@ uint64_t ms_transfers_urge(const MsTransferSums *sums,
 
 /* ---- for people ---- */
 
+void ms_transfer_tags_start(MsTransfer *transfer,
+                            const MemSchedTagCounters *now)
+{
+    transfer->tags_before = *now;
+}
+
+void ms_transfer_tags(MsTransfer *transfer, const MemSchedTagCounters *now)
+{
+    const MemSchedTagCounters *b = &transfer->tags_before;
+
+    transfer->tags = (MemSchedTagCounters) {
+        .scanned = less(now->scanned, b->scanned),
+        .scan_ns = less(now->scan_ns, b->scan_ns),
+        .found_by_scan = less(now->found_by_scan, b->found_by_scan),
+        .found_by_hint = less(now->found_by_hint, b->found_by_hint),
+        .rejected = less(now->rejected, b->rejected),
+        .recaptured = less(now->recaptured, b->recaptured),
+        .returned_by_fault = less(now->returned_by_fault,
+                                  b->returned_by_fault),
+        .returned_by_release = less(now->returned_by_release,
+                                    b->returned_by_release),
+    };
+}
+
 void ms_transfer_info(const MsTransfer *x, uint64_t now_ns,
                       MemSchedTransferInfo *ret_info)
 {
@@ -568,7 +592,7 @@ void ms_transfer_info(const MsTransfer *x, uint64_t now_ns,
         .copied_bytes = x->copied << MEMSCHED_PAGE_SHIFT,
         .discarded_bytes = x->discarded << MEMSCHED_PAGE_SHIFT,
         .elapsed_ns = less(x->end_ns ? x->end_ns : now_ns, x->start_ns),
-        .deadline_ms = x->deadline_ms,
+        .deadline_ms = x->deadline_ms, .tags = x->tags,
     };
 
     g_strlcpy(info.from, x->from_id, sizeof(info.from));

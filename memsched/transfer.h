@@ -37,6 +37,8 @@ typedef struct MsTransfer {
     uint64_t mapped_ns;         /* the last page in the acceptor, or that */
     unsigned deadline_ms;
     char why[112];              /* an application gave less; or empty */
+    MemSchedTagCounters tags_before;    /* of the donor, at the start */
+    MemSchedTagCounters tags;   /* since then: ms_transfer_tags() */
     char reason[160];
 } MsTransfer;
 
@@ -205,6 +207,11 @@ uint64_t ms_transfers_prefetch(const MsTransferSums *sums,
  */
 uint64_t ms_transfers_urge(const MsTransferSums *sums,
                            const MsTransferGuest *guest, uint64_t now_ns);
+
+/* The donor's counters are @now: at its start, its end, and before a look. */
+void ms_transfer_tags_start(MsTransfer *transfer,
+                            const MemSchedTagCounters *now);
+void ms_transfer_tags(MsTransfer *transfer, const MemSchedTagCounters *now);
 
 void ms_transfer_info(const MsTransfer *transfer, uint64_t now_ns,
                       MemSchedTransferInfo *ret_info);

@@ -86,6 +86,13 @@ static MemschedRequest *request_to_qapi(const MemSchedRequestInfo *from)
     return request;
 }
 
+bool memsched_tags_are_zero(const MemSchedTagCounters *tags)
+{
+    return !tags->scanned && !tags->found_by_scan && !tags->found_by_hint &&
+        !tags->rejected && !tags->recaptured && !tags->returned_by_fault &&
+        !tags->returned_by_release;
+}
+
 MemschedTags *memsched_tags_to_qapi(const MemSchedTagCounters *from)
 {
     MemschedTags *tags = g_new0(MemschedTags, 1);

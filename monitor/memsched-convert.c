@@ -347,6 +347,10 @@ MemschedTransfer *memsched_transfer_to_qapi(const MemSchedTransferInfo *from,
     transfer->discarded = from->discarded_bytes;
     transfer->duration = ms_of_ns(from->elapsed_ns);
     transfer->deadline = from->deadline_ms;
+    if (!memsched_tags_are_zero(&from->tags) &&
+        (!viewer || !strcmp(from->from, viewer))) {
+        transfer->tags = memsched_tags_to_qapi(&from->tags);
+    }
     /* The sentence may name the other guest. */
     transfer->reason = viewer ? NULL : sentence(from->reason);
     return transfer;

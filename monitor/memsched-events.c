@@ -83,7 +83,7 @@ static void emit_transfer(const MemSchedEvent *event)
     qapi_event_send_memsched_transfer_completed(
         t->id, t->from, t->to, t->source, t->state, t->requested, t->captured,
         t->moved, t->copied, t->discarded, t->duration, t->deadline,
-        t->reason);
+        t->tags, t->reason);
 }
 
 static void emit(const Pending *pending)

@@ -20,6 +20,7 @@ MemschedGuestMemory *memsched_client_to_qapi(const MemSchedClientInfo *from);
 
 /* memsched-apps.c: the same */
 MemschedApplications *memsched_apps_to_qapi(const MemSchedAppsInfo *from);
+bool memsched_tags_are_zero(const MemSchedTagCounters *tags);
 MemschedTags *memsched_tags_to_qapi(const MemSchedTagCounters *from);
 
 /* @viewer: the guest in whose monitor it is shown, or NULL for the host. */

@@ -9,9 +9,9 @@
  * the pages that are not in the guest are taken out of the bitmap: they read
  * as zero on the other side, which is what they read as here, and reading
  * them here would put host memory under each.  A page that the guest touches
- * meanwhile is dirty again and sent.  Pages with a known tag are content, and
- * are not taken out.  A list of what lies in the balloon follows with the
- * device's state.
+ * meanwhile is dirty again and sent.  (Pages with a known tag are content:
+ * virtio-balloon-ex-tags.c.)  A list of what lies in the balloon follows with
+ * the device's state.
  *
  * In.  RAM has been read when the device's state comes.  Pages of the list
  * become what they were; where zeros of the stream were put under one, the
@@ -47,6 +47,7 @@
 #include "system/runstate.h"
 #include "trace/trace-system_memsched.h"
 #include "virtio-balloon-ex-migrate.h"
+#include "virtio-balloon-ex-tags.h"
 
 #define ABSENT ((1u << MEMSCHED_PAGE_HOLE) | \
                 (1u << MEMSCHED_PAGE_BALLOONED) | \
@@ -92,6 +93,7 @@ static int skip_absent(RAMBlock *block, void *opaque)
                                   count << MEMSCHED_PAGE_SHIFT);
         page = first + count;
     }
+    balloon_ex_tags_skip(block, region);
     return 0;
 }
 
@@ -110,6 +112,7 @@ static int precopy_notified(NotifierWithReturn *notifier, void *data,
         qemu_ram_foreach_block(skip_absent, NULL);
         break;
     case PRECOPY_NOTIFY_CLEANUP:
+        balloon_ex_tags_end();
         inhibit(m, false);
         break;
     default:

@@ -52,6 +52,7 @@
 #include "virtio-balloon-ex-migrate.h"
 #include "virtio-balloon-ex-pfns.h"
 #include "virtio-balloon-ex-stats.h"
+#include "virtio-balloon-ex-tags.h"
 
 /* Linux sends 256 page numbers a request, and 32 reported blocks. */
 #define QUEUE_SIZE 128
@@ -482,6 +483,7 @@ static const VMStateDescription vmstate_device = {
     },
     .subsections = (const VMStateDescription * const []) {
         &balloon_ex_vmstate_pages,
+        &balloon_ex_vmstate_tags,
         &balloon_ex_vmstate_apps,
         NULL
     }

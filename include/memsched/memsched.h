@@ -389,6 +389,11 @@ typedef struct MemSchedTransferInfo {
     uint64_t discarded_bytes;
     uint64_t elapsed_ns;
     uint64_t deadline_ms;
+    /*
+     * What identifying by value has done in the donor while the transfer ran
+     * (for others that ran from it too).
+     */
+    MemSchedTagCounters tags;
     char reason[160];           /* why partial or failed */
 } MemSchedTransferInfo;
 

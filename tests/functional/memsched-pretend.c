@@ -99,6 +99,9 @@ static void transfer_info(MemSchedTransferInfo *info)
         .captured_bytes = 512, .moved_bytes = 513, .copied_bytes = 514,
         .discarded_bytes = 515, .elapsed_ns = UINT64_C(516999999),
         .deadline_ms = 517, .reason = "web gave no more",
+        .tags = { .scanned = 521, .scan_ns = 522, .found_by_scan = 523,
+                  .found_by_hint = 524, .rejected = 525, .recaptured = 526,
+                  .returned_by_fault = 527, .returned_by_release = 528 },
     };
 }
 

@@ -86,7 +86,12 @@ WEB_APPS = {
 TRANSFER = {'id': 501, 'from': 'web', 'to': 'db', 'source': 'reported',
             'state': 'partial', 'requested': 511, 'captured': 512,
             'moved': 513, 'copied': 514, 'discarded': 515, 'duration': 516,
-            'deadline': 517, 'reason': 'web gave no more'}
+            'deadline': 517, 'reason': 'web gave no more',
+            'tags': {'scanned': 521 * PAGE, 'scan-ns': 522,
+                     'found-by-scan': 523 * PAGE, 'found-by-hint': 524 * PAGE,
+                     'rejected': 525 * PAGE, 'recaptured': 526 * PAGE,
+                     'returned-by-fault': 527 * PAGE,
+                     'returned-by-release': 528 * PAGE}}
 PAGE_STATES = ['hole', 'resident', 'given', 'ballooned', 'reported', 'tag',
                'held', 'transit', 'poisoned', 'lost']
 

@@ -9,8 +9,7 @@
 
 #include "qemu/osdep.h"
 #include "libqtest-single.h"
-#include "libqos/balloon-ex.h"
-#include "libqos/balloon-ex-messages.h"
+#include "libqos/balloon-ex-agent.h"
 #include "libqos/qgraph.h"
 #include "qemu/module.h"
 #include "qemu/timer.h"
@@ -18,202 +17,10 @@
 #include "qobject/qlist.h"
 #include "standard-headers/linux/virtio_balloon.h"
 
-#define PAGE        UINT64_C(4096)
-#define MIB         (UINT64_C(1) << 20)
 #define APPLICATION (1ull << VIRTIO_BALLOON_EX_F_APPLICATION)
 
-/* How long something that happens behind the device may take. */
-#define WAIT_US     (10 * G_USEC_PER_SEC)
 /* A message that is not to come would have come by then. */
 #define QUIET_US    (G_USEC_PER_SEC / 5)
-
-/* ---- messages ---- */
-
-static void say(QBalloonEx *b, const Message *m)
-{
-    qballoon_ex_send(b, QBALLOON_EX_SAID, m, message_bytes(m));
-}
-
-/* The next message that is no news. */
-static void hear(QBalloonEx *b, Message *m)
-{
-    uint32_t bytes;
-
-    do {
-        g_assert_true(qballoon_ex_hear(b, m, sizeof(*m), &bytes, WAIT_US));
-        g_assert_cmpuint(bytes, ==, message_bytes(m));
-        g_assert_cmphex(vbx_le32(m->header.magic), ==, VBX_MAGIC);
-    } while (message_is_news(m));
-}
-
-static void hear_type(QBalloonEx *b, Message *m, uint16_t type,
-                      uint64_t cookie)
-{
-    hear(b, m);
-    g_assert_cmpuint(message_type(m), ==, type);
-    g_assert_cmphex(vbx_le64(m->header.cookie), ==, cookie);
-}
-
-static void hear_error(QBalloonEx *b, uint16_t code, uint16_t type,
-                       uint64_t cookie)
-{
-    Message m;
-
-    hear_type(b, &m, VBX_ERROR, cookie);
-    g_assert_cmpuint(vbx_le16(m.error.code), ==, code);
-    g_assert_cmpuint(vbx_le16(m.error.type), ==, type);
-}
-
-static void say_hello(QBalloonEx *b, uint64_t cookie)
-{
-    Message m;
-
-    message_hello(&m, cookie);
-    say(b, &m);
-}
-
-/* HELLO and its WELCOME: the session's number. */
-static void open_session(QBalloonEx *b, uint8_t session[VBX_SESSION_BYTES])
-{
-    Message m;
-
-    say_hello(b, 1);
-    hear_type(b, &m, VBX_WELCOME, 1);
-    g_assert_cmpuint(vbx_le16(m.welcome.version), ==, VBX_VERSION);
-    g_assert_cmpuint(vbx_le16(m.welcome.apps_max), ==, 64);
-    g_assert_cmphex(vbx_le32(m.welcome.features), ==, VBX_FEATURE_HINTS);
-    memcpy(session, m.welcome.session, VBX_SESSION_BYTES);
-}
-
-static void say_register(QBalloonEx *b, uint32_t app, const char *name)
-{
-    Message m;
-
-    message_register(&m, app, name);
-    say(b, &m);
-}
-
-static void say_plain(QBalloonEx *b, uint16_t type, uint32_t app,
-                      uint64_t cookie)
-{
-    Message m;
-
-    message_begin(&m, type, app, cookie, sizeof(m.plain));
-    say(b, &m);
-}
-
-static void say_request(QBalloonEx *b, uint64_t bytes, uint32_t deadline_ms,
-                        uint64_t cookie)
-{
-    Message m;
-
-    message_begin(&m, VBX_REQUEST, 0, cookie, sizeof(m.request));
-    m.request.bytes = vbx_le64(bytes);
-    m.request.deadline_ms = vbx_le32(deadline_ms);
-    m.request.priority = vbx_le16(5);
-    m.request.reason = vbx_le16(VBX_WANT_CACHE);
-    say(b, &m);
-}
-
-/* Everything said before has been looked at when this returns. */
-static void ping(QBalloonEx *b, uint64_t cookie)
-{
-    Message m;
-
-    say_plain(b, VBX_PING, 0, cookie);
-    hear_type(b, &m, VBX_PONG, cookie);
-}
-
-/* ---- what the scheduler says ---- */
-
-static QDict *guest(QTestState *qts)
-{
-    QDict *reply = qtest_qmp(qts, "{ 'execute': 'query-memsched-guests' }");
-    const QListEntry *entry = qlist_first(qdict_get_qlist(reply, "return"));
-    QDict *result = qobject_to(QDict, qlist_entry_obj(entry));
-
-    g_assert_nonnull(result);
-    qobject_ref(result);
-    qobject_unref(reply);
-    return result;
-}
-
-static bool is_connected(QTestState *qts)
-{
-    QDict *g = guest(qts);
-    bool connected = qdict_get_bool(qdict_get_qdict(g, "applications"),
-                                    "connected");
-
-    qobject_unref(g);
-    return connected;
-}
-
-static size_t count_apps(QTestState *qts)
-{
-    QDict *g = guest(qts);
-    size_t count = qlist_size(qdict_get_qlist(
-                                  qdict_get_qdict(g, "applications"), "list"));
-
-    qobject_unref(g);
-    return count;
-}
-
-static uint64_t allocated(QTestState *qts)
-{
-    QDict *g = guest(qts);
-    uint64_t bytes = qdict_get_int(qdict_get_qdict(g, "memory"), "allocated");
-
-    qobject_unref(g);
-    return bytes;
-}
-
-/* A counter of the device's property "messages". */
-static uint64_t messages(QTestState *qts, const char *counter)
-{
-    QDict *reply = qtest_qmp(qts, "{ 'execute': 'qom-list',"
-                             "  'arguments': { 'path':"
-                             "  '/machine/peripheral-anon' } }");
-    const QListEntry *entry;
-    uint64_t value = UINT64_MAX;
-
-    QLIST_FOREACH_ENTRY(qdict_get_qlist(reply, "return"), entry) {
-        QDict *child = qobject_to(QDict, qlist_entry_obj(entry));
-        g_autofree char *path = g_strdup_printf(
-            "/machine/peripheral-anon/%s/virtio-backend",
-            qdict_get_str(child, "name"));
-        QDict *got = qtest_qmp(qts, "{ 'execute': 'qom-get', 'arguments':"
-                               " { 'path': %s, 'property': 'messages' } }",
-                               path);
-
-        if (qdict_haskey(got, "return")) {
-            value = qdict_get_int(qdict_get_qdict(got, "return"), counter);
-        }
-        qobject_unref(got);
-    }
-    qobject_unref(reply);
-    g_assert_cmpuint(value, !=, UINT64_MAX);
-    return value;
-}
-
-static void assert_exact(QTestState *qts)
-{
-    QDict *reply = qtest_qmp(qts, "{ 'execute': 'memsched-check' }");
-    QDict *check = qdict_get_qdict(reply, "return");
-
-    g_assert_nonnull(check);
-    if (!qdict_get_bool(check, "exact")) {
-        g_error("%s", qdict_get_try_str(check, "message"));
-    }
-    qobject_unref(reply);
-}
-
-static void finish(QBalloonEx *b, QTestState *qts)
-{
-    qvirtio_reset(b->vdev);
-    qballoon_ex_stop(b);
-    g_assert_false(is_connected(qts));
-    assert_exact(qts);
-}
 
 /* ---- opening ---- */
 
@@ -228,10 +35,10 @@ static void test_hello_is_welcomed_and_a_condition_follows(
 
     qballoon_ex_start(b, qts, alloc, 0, 0);
     g_assert_true(b->features & APPLICATION);
-    g_assert_false(is_connected(qts));
-    open_session(b, session);
+    g_assert_false(agent_is_connected(qts));
+    agent_open_session(b, session);
     g_assert_cmpint(memcmp(session, none, sizeof(none)), !=, 0);
-    g_assert_true(is_connected(qts));
+    g_assert_true(agent_is_connected(qts));
     do {
         g_assert_true(qballoon_ex_hear(b, &m, sizeof(m), &bytes, WAIT_US));
     } while (message_type(&m) != VBX_CONDITION);
@@ -241,8 +48,8 @@ static void test_hello_is_welcomed_and_a_condition_follows(
     g_assert_cmpuint(vbx_le64(m.condition.max), ==, 128 * MIB);
     g_assert_cmpuint(vbx_le64(m.condition.generation), >=, 1);
     g_assert_cmpuint(vbx_le32(m.condition.condition), <=, VBX_CONDITION_LOW);
-    ping(b, 2);
-    finish(b, qts);
+    agent_ping(b, 2);
+    agent_finish(b, qts);
 }
 
 static void test_before_hello_everything_is_refused(void *obj, void *data,
@@ -253,17 +60,17 @@ static void test_before_hello_everything_is_refused(void *obj, void *data,
     Message m;
 
     qballoon_ex_start(b, qts, alloc, 0, 0);
-    say_plain(b, VBX_PING, 0, 11);
-    hear_error(b, VBX_ERROR_STATE, VBX_PING, 11);
-    say_register(b, 1, "early");
-    hear_error(b, VBX_ERROR_STATE, VBX_REGISTER, 1);
+    agent_say_plain(b, VBX_PING, 0, 11);
+    agent_hear_error(b, VBX_ERROR_STATE, VBX_PING, 11);
+    agent_say_register(b, 1, "early");
+    agent_hear_error(b, VBX_ERROR_STATE, VBX_REGISTER, 1);
     message_begin(&m, VBX_HELLO, 0, 12, sizeof(m.hello));
     m.hello.version_min = vbx_le16(2);
     m.hello.version_max = vbx_le16(3);
-    say(b, &m);
-    hear_error(b, VBX_ERROR_VERSION, VBX_HELLO, 12);
-    g_assert_false(is_connected(qts));
-    finish(b, qts);
+    agent_say(b, &m);
+    agent_hear_error(b, VBX_ERROR_VERSION, VBX_HELLO, 12);
+    g_assert_false(agent_is_connected(qts));
+    agent_finish(b, qts);
 }
 
 static void test_applications_come_and_go(void *obj, void *data,
@@ -275,11 +82,11 @@ static void test_applications_come_and_go(void *obj, void *data,
     QDict *g, *app;
 
     qballoon_ex_start(b, qts, alloc, 0, 0);
-    open_session(b, first);
-    say_register(b, 9, "one\x1b[2J");
-    say_register(b, 9, "again");
-    hear_error(b, VBX_ERROR_STATE, VBX_REGISTER, 9);
-    g = guest(qts);
+    agent_open_session(b, first);
+    agent_say_register(b, 9, "one\x1b[2J");
+    agent_say_register(b, 9, "again");
+    agent_hear_error(b, VBX_ERROR_STATE, VBX_REGISTER, 9);
+    g = agent_guest(qts);
     app = qobject_to(QDict, qlist_entry_obj(qlist_first(qdict_get_qlist(
         qdict_get_qdict(g, "applications"), "list"))));
     g_assert_cmpstr(qdict_get_str(app, "name"), ==, "one?[2J");
@@ -289,19 +96,19 @@ static void test_applications_come_and_go(void *obj, void *data,
     g_assert_false(qdict_haskey(app, "offer"));
     qobject_unref(g);
     for (unsigned i = 0; i < 63; i++) {
-        say_register(b, 100 + i, "more");
+        agent_say_register(b, 100 + i, "more");
     }
-    say_register(b, 99, "too many");
-    hear_error(b, VBX_ERROR_LIMIT, VBX_REGISTER, 99);
-    say_plain(b, VBX_UNREGISTER, 9, 13);
-    say_plain(b, VBX_UNREGISTER, 9, 14);
-    hear_error(b, VBX_ERROR_UNKNOWN, VBX_UNREGISTER, 14);
-    g_assert_cmpuint(count_apps(qts), ==, 63);
+    agent_say_register(b, 99, "too many");
+    agent_hear_error(b, VBX_ERROR_LIMIT, VBX_REGISTER, 99);
+    agent_say_plain(b, VBX_UNREGISTER, 9, 13);
+    agent_say_plain(b, VBX_UNREGISTER, 9, 14);
+    agent_hear_error(b, VBX_ERROR_UNKNOWN, VBX_UNREGISTER, 14);
+    g_assert_cmpuint(agent_count_apps(qts), ==, 63);
     /* a second hello begins anew */
-    open_session(b, second);
+    agent_open_session(b, second);
     g_assert_cmpint(memcmp(first, second, sizeof(first)), !=, 0);
-    g_assert_cmpuint(count_apps(qts), ==, 0);
-    finish(b, qts);
+    g_assert_cmpuint(agent_count_apps(qts), ==, 0);
+    agent_finish(b, qts);
 }
 
 /* ---- hostile ---- */
@@ -312,12 +119,12 @@ static void test_no_message_is_counted_and_passed_over(
     QBalloonEx *b = obj;
     QTestState *qts = global_qtest;
     uint8_t session[VBX_SESSION_BYTES];
-    uint64_t broken = messages(qts, "broken");
-    uint64_t refused = messages(qts, "refused");
+    uint64_t broken = agent_messages(qts, "broken");
+    uint64_t refused = agent_messages(qts, "refused");
     Message m;
 
     qballoon_ex_start(b, qts, alloc, 0, 0);
-    open_session(b, session);
+    agent_open_session(b, session);
     /* too short for a header */
     message_begin(&m, VBX_PING, 0, 21, sizeof(m.plain));
     qballoon_ex_send(b, QBALLOON_EX_SAID, &m, 1);
@@ -332,10 +139,10 @@ static void test_no_message_is_counted_and_passed_over(
     m.header.length = vbx_le32(24);
     m.header.magic ^= 1;
     qballoon_ex_send(b, QBALLOON_EX_SAID, &m, 64);
-    ping(b, 22);
-    g_assert_cmpuint(messages(qts, "broken"), ==, broken + 6);
-    g_assert_cmpuint(messages(qts, "refused"), ==, refused);
-    finish(b, qts);
+    agent_ping(b, 22);
+    g_assert_cmpuint(agent_messages(qts, "broken"), ==, broken + 6);
+    g_assert_cmpuint(agent_messages(qts, "refused"), ==, refused);
+    agent_finish(b, qts);
 }
 
 static void test_wrong_messages_are_answered_by_errors(
@@ -344,33 +151,33 @@ static void test_wrong_messages_are_answered_by_errors(
     QBalloonEx *b = obj;
     QTestState *qts = global_qtest;
     uint8_t session[VBX_SESSION_BYTES];
-    uint64_t refused = messages(qts, "refused");
-    uint64_t passed = messages(qts, "passed-over");
+    uint64_t refused = agent_messages(qts, "refused");
+    uint64_t passed = agent_messages(qts, "passed-over");
     Message m;
 
     qballoon_ex_start(b, qts, alloc, 0, 0);
-    open_session(b, session);
-    say_plain(b, 99, 0, 31);
-    hear_error(b, VBX_ERROR_UNSUPPORTED, 99, 31);
-    say_plain(b, VBX_RESERVE, 0, 32);
-    hear_error(b, VBX_ERROR_UNSUPPORTED, VBX_RESERVE, 32);
-    say_plain(b, VBX_REQUEST, 0, 33);       /* too short */
-    hear_error(b, VBX_ERROR_MALFORMED, VBX_REQUEST, 33);
-    say_request(b, 0, 1000, 34);
-    hear_error(b, VBX_ERROR_MALFORMED, VBX_REQUEST, 34);
-    say_plain(b, VBX_UNREGISTER, 65536, 35);
-    hear_error(b, VBX_ERROR_MALFORMED, VBX_UNREGISTER, 35);
-    say_plain(b, VBX_CANCEL, 5, 36);
-    hear_error(b, VBX_ERROR_UNKNOWN, VBX_CANCEL, 36);
+    agent_open_session(b, session);
+    agent_say_plain(b, 99, 0, 31);
+    agent_hear_error(b, VBX_ERROR_UNSUPPORTED, 99, 31);
+    agent_say_plain(b, VBX_RESERVE, 0, 32);
+    agent_hear_error(b, VBX_ERROR_UNSUPPORTED, VBX_RESERVE, 32);
+    agent_say_plain(b, VBX_REQUEST, 0, 33);       /* too short */
+    agent_hear_error(b, VBX_ERROR_MALFORMED, VBX_REQUEST, 33);
+    agent_say_request(b, 0, 1000, 34);
+    agent_hear_error(b, VBX_ERROR_MALFORMED, VBX_REQUEST, 34);
+    agent_say_plain(b, VBX_UNREGISTER, 65536, 35);
+    agent_hear_error(b, VBX_ERROR_MALFORMED, VBX_UNREGISTER, 35);
+    agent_say_plain(b, VBX_CANCEL, 5, 36);
+    agent_hear_error(b, VBX_ERROR_UNKNOWN, VBX_CANCEL, 36);
     /* passed over: optional; an ERROR, even a bad one */
     message_begin(&m, 99, 0, 37, sizeof(m.plain));
     m.header.flags = vbx_le16(VBX_FLAG_OPTIONAL);
-    say(b, &m);
-    say_plain(b, VBX_ERROR, 0, 38);
-    ping(b, 39);
-    g_assert_cmpuint(messages(qts, "refused"), ==, refused + 6);
-    g_assert_cmpuint(messages(qts, "passed-over"), ==, passed + 2);
-    finish(b, qts);
+    agent_say(b, &m);
+    agent_say_plain(b, VBX_ERROR, 0, 38);
+    agent_ping(b, 39);
+    g_assert_cmpuint(agent_messages(qts, "refused"), ==, refused + 6);
+    g_assert_cmpuint(agent_messages(qts, "passed-over"), ==, passed + 2);
+    agent_finish(b, qts);
 }
 
 /* Without waiting for the device: how many buffers it has given back. */
@@ -400,13 +207,13 @@ static void test_a_guest_that_does_not_read_is_not_listened_to(
     QBalloonEx *b = obj;
     QTestState *qts = global_qtest;
     uint8_t session[VBX_SESSION_BYTES];
-    uint64_t dropped = messages(qts, "dropped");
+    uint64_t dropped = agent_messages(qts, "dropped");
     unsigned said = 0, back = 0, heard = 0;
     gint64 end = g_get_monotonic_time() + WAIT_US;
     Message m;
 
     qballoon_ex_start(b, qts, alloc, 0, 0);
-    open_session(b, session);
+    agent_open_session(b, session);
     while (said - back < 32) {
         back += flood(b, 16);
         said += 16;
@@ -417,15 +224,15 @@ static void test_a_guest_that_does_not_read_is_not_listened_to(
     }
     /* It has answers to all that it took, and reads on when they are read. */
     while (heard < said) {
-        hear_type(b, &m, VBX_PONG, 41);
+        agent_hear_type(b, &m, VBX_PONG, 41);
         heard++;
     }
     while (qvirtqueue_get_buf(qts, b->vq[QBALLOON_EX_SAID], NULL, NULL)) {
         back++;
     }
     g_assert_cmpuint(back, ==, said);
-    g_assert_cmpuint(messages(qts, "dropped"), ==, dropped);
-    finish(b, qts);
+    g_assert_cmpuint(agent_messages(qts, "dropped"), ==, dropped);
+    agent_finish(b, qts);
 }
 
 static void test_short_buffers_come_back_empty(void *obj, void *data,
@@ -438,16 +245,16 @@ static void test_short_buffers_come_back_empty(void *obj, void *data,
     Message m;
 
     qballoon_ex_start(b, qts, alloc, 0, 0);
-    open_session(b, session);
+    agent_open_session(b, session);
     for (int i = 0; i < 4; i++) {
-        say_plain(b, VBX_PING, 0, 51);
+        agent_say_plain(b, VBX_PING, 0, 51);
         g_assert_true(qballoon_ex_hear(b, &m, 16, &bytes, WAIT_US));
         g_assert_cmpuint(bytes, ==, 0);
     }
     for (int i = 0; i < 4; i++) {
-        hear_type(b, &m, VBX_PONG, 51);
+        agent_hear_type(b, &m, VBX_PONG, 51);
     }
-    finish(b, qts);
+    agent_finish(b, qts);
 }
 
 static void test_a_silent_guest_is_asked_and_then_taken_for_gone(
@@ -459,23 +266,23 @@ static void test_a_silent_guest_is_asked_and_then_taken_for_gone(
     Message m;
 
     qballoon_ex_start(b, qts, alloc, 0, 0);
-    open_session(b, session);
+    agent_open_session(b, session);
     qtest_clock_step(qts, 20 * NANOSECONDS_PER_SECOND);
-    hear(b, &m);
+    agent_hear(b, &m);
     g_assert_cmpuint(message_type(&m), ==, VBX_PING);
-    say_plain(b, VBX_PONG, 0, vbx_le64(m.header.cookie));
+    agent_say_plain(b, VBX_PONG, 0, vbx_le64(m.header.cookie));
     qtest_clock_step(qts, 60 * NANOSECONDS_PER_SECOND);
-    g_assert_true(is_connected(qts));
+    g_assert_true(agent_is_connected(qts));
     for (int i = 0; i < 8; i++) {
         qtest_clock_step(qts, 10 * NANOSECONDS_PER_SECOND);
     }
-    g_assert_false(is_connected(qts));
+    g_assert_false(agent_is_connected(qts));
     /* what it says then is refused, and it begins anew */
-    say_plain(b, VBX_PONG, 0, 1);
-    hear_error(b, VBX_ERROR_STATE, VBX_PONG, 1);
-    open_session(b, session);
-    g_assert_true(is_connected(qts));
-    finish(b, qts);
+    agent_say_plain(b, VBX_PONG, 0, 1);
+    agent_hear_error(b, VBX_ERROR_STATE, VBX_PONG, 1);
+    agent_open_session(b, session);
+    g_assert_true(agent_is_connected(qts));
+    agent_finish(b, qts);
 }
 
 /* ---- requests ---- */
@@ -491,15 +298,15 @@ static void test_a_request_is_served_from_the_pool(void *obj, void *data,
     Message m;
 
     qballoon_ex_start(b, qts, alloc, 0, 0);
-    open_session(b, session);
-    before = allocated(qts);
-    say_request(b, 16 * MIB, 10000, 61);
-    hear_type(b, &m, VBX_ANSWER, 61);
+    agent_open_session(b, session);
+    before = agent_allocated(qts);
+    agent_say_request(b, 16 * MIB, 10000, 61);
+    agent_hear_type(b, &m, VBX_ANSWER, 61);
     g_assert_cmpuint(vbx_le16(m.answer.status), ==, VBX_ANSWER_QUEUED);
-    hear_type(b, &m, VBX_ANSWER, 61);
+    agent_hear_type(b, &m, VBX_ANSWER, 61);
     g_assert_cmpuint(vbx_le16(m.answer.status), ==, VBX_ANSWER_GRANTED);
     g_assert_cmpuint(vbx_le64(m.answer.bytes), ==, 16 * MIB);
-    g_assert_cmpuint(allocated(qts), >=, before + 16 * MIB);
+    g_assert_cmpuint(agent_allocated(qts), >=, before + 16 * MIB);
     reply = qtest_qmp(qts, "{ 'execute': 'query-memsched-transfers' }");
     transfer = qobject_to(QDict, qlist_entry_obj(
         qlist_first(qdict_get_qlist(reply, "return"))));
@@ -508,7 +315,7 @@ static void test_a_request_is_served_from_the_pool(void *obj, void *data,
     g_assert_cmpstr(qdict_get_str(transfer, "state"), ==, "completed");
     g_assert_cmpuint(qdict_get_int(transfer, "moved"), ==, 16 * MIB);
     qobject_unref(reply);
-    finish(b, qts);
+    agent_finish(b, qts);
 }
 
 static void test_more_than_there_is_room_for_is_partial(
@@ -520,20 +327,20 @@ static void test_more_than_there_is_room_for_is_partial(
     Message m;
 
     qballoon_ex_start(b, qts, alloc, 0, 0);
-    open_session(b, session);
-    say_request(b, 4096 * MIB, 10000, 62);
-    hear_type(b, &m, VBX_ANSWER, 62);
-    hear_type(b, &m, VBX_ANSWER, 62);
+    agent_open_session(b, session);
+    agent_say_request(b, 4096 * MIB, 10000, 62);
+    agent_hear_type(b, &m, VBX_ANSWER, 62);
+    agent_hear_type(b, &m, VBX_ANSWER, 62);
     g_assert_cmpuint(vbx_le16(m.answer.status), ==, VBX_ANSWER_PARTIAL);
     g_assert_cmpuint(vbx_le16(m.answer.reason), ==, VBX_REASON_LIMIT);
     g_assert_cmpuint(vbx_le64(m.answer.bytes), <=, 128 * MIB);
     g_assert_cmpuint(vbx_le64(m.answer.bytes), >, 64 * MIB);
-    say_request(b, MIB, 10000, 63);
-    hear_type(b, &m, VBX_ANSWER, 63);
-    hear_type(b, &m, VBX_ANSWER, 63);
+    agent_say_request(b, MIB, 10000, 63);
+    agent_hear_type(b, &m, VBX_ANSWER, 63);
+    agent_hear_type(b, &m, VBX_ANSWER, 63);
     g_assert_cmpuint(vbx_le16(m.answer.status), ==, VBX_ANSWER_REFUSED);
     g_assert_cmpuint(vbx_le16(m.answer.reason), ==, VBX_REASON_LIMIT);
-    finish(b, qts);
+    agent_finish(b, qts);
 }
 
 /* ---- resets, stops ---- */
@@ -546,23 +353,23 @@ static void test_reset_ends_the_session(void *obj, void *data,
     uint8_t first[VBX_SESSION_BYTES], second[VBX_SESSION_BYTES];
 
     qballoon_ex_start(b, qts, alloc, 0, 0);
-    open_session(b, first);
-    say_register(b, 1, "one");
-    say_request(b, 8 * MIB, 60000, 71);
+    agent_open_session(b, first);
+    agent_say_register(b, 1, "one");
+    agent_say_request(b, 8 * MIB, 60000, 71);
     flood(b, 16);
-    finish(b, qts);             /* in the middle of all that */
+    agent_finish(b, qts);             /* in the middle of all that */
 
     qballoon_ex_start(b, qts, alloc, 0, 0);
-    g_assert_cmpuint(count_apps(qts), ==, 0);
-    say_plain(b, VBX_PING, 0, 72);
-    hear_error(b, VBX_ERROR_STATE, VBX_PING, 72);
-    open_session(b, second);
+    g_assert_cmpuint(agent_count_apps(qts), ==, 0);
+    agent_say_plain(b, VBX_PING, 0, 72);
+    agent_hear_error(b, VBX_ERROR_STATE, VBX_PING, 72);
+    agent_open_session(b, second);
     g_assert_cmpint(memcmp(first, second, sizeof(first)), !=, 0);
-    say_register(b, 1, "one");
+    agent_say_register(b, 1, "one");
     qtest_system_reset(qts);
     qballoon_ex_stop(b);
-    g_assert_false(is_connected(qts));
-    assert_exact(qts);
+    g_assert_false(agent_is_connected(qts));
+    agent_assert_exact(qts);
 }
 
 static void test_nothing_is_said_while_the_machine_is_stopped(
@@ -575,7 +382,7 @@ static void test_nothing_is_said_while_the_machine_is_stopped(
     Message m;
 
     qballoon_ex_start(b, qts, alloc, 0, 0);
-    open_session(b, session);
+    agent_open_session(b, session);
     qtest_qmp_assert_success(qts, "{ 'execute': 'stop' }");
     while (qballoon_ex_hear(b, &m, sizeof(m), &bytes, QUIET_US)) {
         g_assert_not_reached();
@@ -583,9 +390,9 @@ static void test_nothing_is_said_while_the_machine_is_stopped(
     g_assert_cmpuint(flood(b, 4), ==, 0);
     qtest_qmp_assert_success(qts, "{ 'execute': 'cont' }");
     for (int i = 0; i < 4; i++) {
-        hear_type(b, &m, VBX_PONG, 41);
+        agent_hear_type(b, &m, VBX_PONG, 41);
     }
-    finish(b, qts);
+    agent_finish(b, qts);
 }
 
 /* ---- without ---- */
@@ -598,16 +405,16 @@ static void test_without_scheduler_nobody_gives_or_gets(
     Message m;
 
     qballoon_ex_start(b, qts, alloc, 0, 0);
-    say_hello(b, 81);
-    hear_type(b, &m, VBX_WELCOME, 81);
+    agent_say_hello(b, 81);
+    agent_hear_type(b, &m, VBX_WELCOME, 81);
     g_assert_cmpuint(vbx_le16(m.welcome.apps_max), ==, 0);
-    say_register(b, 1, "one");
-    hear_error(b, VBX_ERROR_LIMIT, VBX_REGISTER, 1);
-    say_request(b, MIB, 1000, 82);
-    hear_type(b, &m, VBX_ANSWER, 82);
+    agent_say_register(b, 1, "one");
+    agent_hear_error(b, VBX_ERROR_LIMIT, VBX_REGISTER, 1);
+    agent_say_request(b, MIB, 1000, 82);
+    agent_hear_type(b, &m, VBX_ANSWER, 82);
     g_assert_cmpuint(vbx_le16(m.answer.status), ==, VBX_ANSWER_REFUSED);
     g_assert_cmpuint(vbx_le16(m.answer.reason), ==, VBX_REASON_HOST);
-    ping(b, 83);
+    agent_ping(b, 83);
     qvirtio_reset(b->vdev);
     qballoon_ex_stop(b);
 }
@@ -621,7 +428,7 @@ static void test_queues_are_not_offered_where_switched_off(
     g_assert_false(qvirtio_get_features(b->vdev) & APPLICATION);
     qballoon_ex_start(b, qts, alloc, 0, 0);
     qballoon_ex_pages(b, QBALLOON_EX_DEFLATE, 0x4000, 1, 1);
-    finish(b, qts);
+    agent_finish(b, qts);
 }
 
 static void test_queues_follow_those_that_are_offered(
@@ -634,8 +441,8 @@ static void test_queues_follow_those_that_are_offered(
     g_assert_false(qvirtio_get_features(b->vdev) &
                    (1ull << VIRTIO_BALLOON_F_REPORTING));
     qballoon_ex_start(b, qts, alloc, 0, 0);
-    open_session(b, session);
-    finish(b, qts);
+    agent_open_session(b, session);
+    agent_finish(b, qts);
 }
 
 static void *with_scheduler(GString *cmd_line, void *arg)
