@@ -337,6 +337,105 @@ static void test_reset_in_an_order_keeps_what_is_known_safe(
     agent_assert_exact(qts);
 }
 
+/* ---- migration ---- */
+
+static void wait_migration(QTestState *qts, const char *status)
+{
+    gint64 end = g_get_monotonic_time() + 3 * WAIT_US;
+    bool there = false;
+
+    while (!there) {
+        QDict *reply = qtest_qmp(qts, "{ 'execute': 'query-migrate' }");
+        const char *now = qdict_get_try_str(qdict_get_qdict(reply, "return"),
+                                            "status");
+
+        there = !g_strcmp0(now, status);
+        g_assert_cmpstr(now, !=, "failed");
+        qobject_unref(reply);
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+    }
+}
+
+/* Up to the moment at which the machine stands still and all RAM is sent. */
+static QTestState *migrate_nearly(QTestState *qts)
+{
+    g_autofree char *dir = g_dir_make_tmp("balloon-ex-XXXXXX", NULL);
+    g_autofree char *uri = g_strdup_printf("unix:%s/socket", dir);
+    QTestState *to;
+
+    g_assert_nonnull(dir);
+    to = qtest_initf("-M pc -device balloon-ex,addr=04.0 "
+                     "-object memsched,id=ms,pool=256M -incoming %s", uri);
+    qtest_qmp_assert_success(
+        qts, "{ 'execute': 'migrate-set-capabilities', 'arguments': {"
+        "  'capabilities': [ { 'capability': 'pause-before-switchover',"
+        "                      'state': true } ] } }");
+    qtest_qmp_assert_success(qts, "{ 'execute': 'migrate',"
+                             "  'arguments': { 'uri': %s } }", uri);
+    wait_migration(qts, "pre-switchover");
+    unlink(uri + strlen("unix:"));
+    rmdir(dir);
+    return to;
+}
+
+static void test_tags_and_connection_migrate(void *obj, void *data,
+                                             QGuestAllocator *alloc)
+{
+    QBalloonEx *b = obj;
+    QVirtioPCIDevice *pci = container_of(b->vdev, QVirtioPCIDevice, vdev);
+    QTestState *qts = global_qtest, *to;
+    uint8_t first[VBX_SESSION_BYTES];
+    struct vbx_reserve order;
+    Message m;
+    uint64_t id, returned;
+
+    add_acceptor(qts);
+    qballoon_ex_start(b, qts, alloc, 0, 0);
+    agent_open_session(b, first);
+    agent_say_register(b, 1, "agent");
+    id = begin_transfer(qts, 20000);
+    hear_order(b, &order);
+    tag_pages(qts, &order);
+    say_reserved(b, &order, 0, ORDER_PAGES, VBX_RESERVE_WHOLE);
+    qobject_unref(end_of_transfer(qts, id));
+    returned = tag_figure(qts, "returned-by-fault");
+
+    to = migrate_nearly(qts);
+    /* Read, not written: nothing but its tag says what it holds. */
+    assert_tagged(qts, &order, 17);
+    qtest_qmp_assert_success(qts, "{ 'execute': 'migrate-continue',"
+                             "  'arguments': {"
+                             "  'state': 'pre-switchover' } }");
+    wait_migration(qts, "completed");
+    wait_migration(to, "completed");
+    /* Nothing else came back for being sent. */
+    g_assert_cmpuint(tag_figure(qts, "returned-by-fault"), <=,
+                     returned + 64 * PAGE);
+    assert_state(qts, GIVE + ORDER_BYTES - PAGE, "tag");
+    agent_assert_exact(qts);
+
+    for (uint64_t i = 0; i < ORDER_PAGES; i++) {
+        assert_tagged(to, &order, i);
+    }
+    agent_assert_exact(to);
+    /* The driver goes on over there, where its end was open all the time. */
+    b->qts = to;
+    pci->pdev->bus->qts = to;
+    agent_hear(b, &m);
+    g_assert_cmpuint(message_type(&m), ==, VBX_WELCOME);
+    g_assert_cmpint(memcmp(m.welcome.session, first, sizeof(first)), !=, 0);
+    g_assert_true(agent_is_connected(to));
+    g_assert_cmpuint(agent_count_apps(to), ==, 0);
+    agent_say_register(b, 1, "agent");
+    agent_ping(b, 101);
+    g_assert_cmpuint(agent_count_apps(to), ==, 1);
+    agent_finish(b, to);
+    b->qts = qts;
+    pci->pdev->bus->qts = qts;
+    qtest_quit(to);
+    remove_acceptor(qts);
+}
+
 static void *with_pool(GString *cmd_line, void *arg)
 {
     g_string_append_printf(cmd_line, " -object memsched,id=ms,pool=%s ",
@@ -356,6 +455,7 @@ static void register_tests(void)
         { "apps/order/lies", "257M", test_lies_about_an_order_earn_nothing },
         { "apps/order/reset", "258M",
           test_reset_in_an_order_keeps_what_is_known_safe },
+        { "apps/order/migrated", "259M", test_tags_and_connection_migrate },
     };
 
     for (unsigned i = 0; i < ARRAY_SIZE(orders); i++) {
