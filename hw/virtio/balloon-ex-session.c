@@ -42,6 +42,7 @@
 #include "system/runstate.h"
 #include "trace/trace-system_memsched.h"
 #include "balloon-ex-outbox.h"
+#include "balloon-ex-relay.h"
 #include "balloon-ex-wire.h"
 
 /* Some microseconds each; a HELLO ends and begins a session. */
@@ -359,87 +360,11 @@ static void take_hello(BalloonExSession *s, BalloonExMessage *m)
 
 /* ---- what the guest says ---- */
 
-static MemSchedAppRange range_of(const BalloonExMessage *m)
-{
-    return (MemSchedAppRange) {
-        .app = m->app, .epoch = m->range.epoch,
-        .first_seq = m->range.first_seq, .count_pages = m->range.count_pages,
-    };
-}
-
-static int take_register(BalloonExSession *s, const BalloonExMessage *m)
-{
-    MemSchedAppOptions options = {
-        .app = m->app, .name = m->reg.name,
-        .reserves = m->reg.flags & VBX_APP_RESERVES,
-        .agent = m->reg.flags & VBX_APP_AGENT,
-        .priority = m->reg.priority, .offer_bytes = m->reg.offer_bytes,
-    };
-
-    return memsched_app_register(s->client, &options);
-}
-
-static int take_request(BalloonExSession *s, const BalloonExMessage *m)
-{
-    MemSchedAppRequest request = {
-        .app = m->app, .cookie = m->cookie, .bytes = m->request.bytes,
-        .priority = m->request.priority, .want = m->request.want,
-        .deadline_ms = m->request.deadline_ms,
-    };
-
-    return memsched_app_request(s->client, &request);
-}
-
-static int take_hints(BalloonExSession *s, const BalloonExMessage *m)
-{
-    if (!(s->features & VBX_FEATURE_HINTS)) {
-        return -ENOTCONN;
-    }
-    return memsched_app_hints(s->client, m->app, m->hints.epoch, m->hints.run,
-                              m->hints.runs);
-}
-
-/* What the scheduler is to know: 0, or its errno. */
-static int relay(BalloonExSession *s, const BalloonExMessage *m)
-{
-    MemSchedAppRange range;
-
-    switch (m->type) {
-    case VBX_REGISTER:
-        return take_register(s, m);
-    case VBX_UNREGISTER:
-        return memsched_app_unregister(s->client, m->app);
-    case VBX_RESERVED:
-        range = range_of(m);
-        return memsched_app_reserved(s->client, m->cookie, &range,
-                                     m->range.status, m->range.reason);
-    case VBX_HINTS:
-        return take_hints(s, m);
-    case VBX_VETO:
-        return memsched_app_veto(s->client, m->app, m->veto.duration_ms,
-                                 m->veto.reason);
-    case VBX_RELEASE:
-        range = range_of(m);
-        return memsched_app_release(s->client, &range, m->range.reason);
-    case VBX_UNMAPPED:
-        range = range_of(m);
-        return memsched_app_unmapped(s->client, &range);
-    case VBX_REQUEST:
-        return take_request(s, m);
-    case VBX_CANCEL:
-        return memsched_app_cancel(s->client, m->app, m->cookie);
-    case VBX_STATISTICS:
-        return memsched_app_stats(s->client, m->app, m->statistics.stat,
-                                  m->statistics.count);
-    default:
-        g_assert_not_reached();     /* the parser knows no other */
-    }
-}
-
 static uint16_t code_of(int ret)
 {
     switch (ret) {
     case -ENOSPC:
+    case -EAGAIN:
         return VBX_ERROR_LIMIT;
     case -ENOENT:
         return VBX_ERROR_UNKNOWN;
@@ -507,7 +432,7 @@ static void take_message(BalloonExSession *s, BalloonExMessage *m)
         take_without_scheduler(s, m);
         return;
     }
-    ret = relay(s, m);
+    ret = balloon_ex_relay(s->client, s->features, m);
     if (ret < 0) {
         put_error(s, m, code_of(ret));
     }

@@ -158,6 +158,27 @@ static void hear_order(QBalloonEx *b, struct vbx_reserve *order)
     *order = m.reserve;
 }
 
+/*
+ * Two guests, an agent in the first one, and what it is asked for: the number
+ * of the transfer.
+ */
+static uint64_t begin_order(QBalloonEx *b, QGuestAllocator *alloc,
+                            unsigned deadline_ms,
+                            uint8_t session[VBX_SESSION_BYTES],
+                            struct vbx_reserve *order)
+{
+    QTestState *qts = global_qtest;
+    uint64_t id;
+
+    add_acceptor(qts);
+    qballoon_ex_start(b, qts, alloc, 0, 0);
+    agent_open_session(b, session);
+    agent_say_register(b, 1, "agent");
+    id = begin_transfer(qts, deadline_ms);
+    hear_order(b, order);
+    return id;
+}
+
 static void assert_state(QTestState *qts, uint64_t gpa, const char *state)
 {
     QDict *reply = qtest_qmp(qts, "{ 'execute': 'memsched-translate',"
@@ -219,12 +240,7 @@ static void test_ordered_pages_are_found_by_value_moved_and_returned(
     QDict *transfer, *tags;
     uint64_t id;
 
-    add_acceptor(qts);
-    qballoon_ex_start(b, qts, alloc, 0, 0);
-    agent_open_session(b, session);
-    agent_say_register(b, 1, "agent");
-    id = begin_transfer(qts, 20000);
-    hear_order(b, &order);
+    id = begin_order(b, alloc, 20000, session, &order);
     tag_pages(qts, &order);
     say_reserved(b, &order, 0, ORDER_PAGES / 2, VBX_RESERVE_PROGRESS);
     say_reserved(b, &order, ORDER_PAGES / 2, ORDER_PAGES / 2,
@@ -267,12 +283,7 @@ static void test_lies_about_an_order_earn_nothing(void *obj, void *data,
     QDict *transfer;
     uint64_t id;
 
-    add_acceptor(qts);
-    qballoon_ex_start(b, qts, alloc, 0, 0);
-    agent_open_session(b, session);
-    agent_say_register(b, 1, "liar");
-    id = begin_transfer(qts, 3000);
-    hear_order(b, &order);
+    id = begin_order(b, alloc, 3000, session, &order);
     lie = order;
     lie.epoch ^= vbx_le64(UINT64_C(1) << 40);
     say_reserved(b, &lie, 0, 1, VBX_RESERVE_PROGRESS);
@@ -310,12 +321,7 @@ static void test_reset_in_an_order_keeps_what_is_known_safe(
     QDict *transfer;
     uint64_t id;
 
-    add_acceptor(qts);
-    qballoon_ex_start(b, qts, alloc, 0, 0);
-    agent_open_session(b, session);
-    agent_say_register(b, 1, "agent");
-    id = begin_transfer(qts, 20000);
-    hear_order(b, &order);
+    id = begin_order(b, alloc, 20000, session, &order);
     tag_pages(qts, &order);
     say_reserved(b, &order, 0, ORDER_PAGES / 2, VBX_RESERVE_PROGRESS);
     qvirtio_reset(b->vdev);     /* whatever of it was captured by now */
@@ -389,12 +395,7 @@ static void test_tags_and_connection_migrate(void *obj, void *data,
     Message m;
     uint64_t id, returned;
 
-    add_acceptor(qts);
-    qballoon_ex_start(b, qts, alloc, 0, 0);
-    agent_open_session(b, first);
-    agent_say_register(b, 1, "agent");
-    id = begin_transfer(qts, 20000);
-    hear_order(b, &order);
+    id = begin_order(b, alloc, 20000, first, &order);
     tag_pages(qts, &order);
     say_reserved(b, &order, 0, ORDER_PAGES, VBX_RESERVE_WHOLE);
     qobject_unref(end_of_transfer(qts, id));
