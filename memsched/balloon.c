@@ -325,6 +325,10 @@ int memsched_report(MemSchedClient *client, const MemSchedGpaRange *ranges,
     rq.must_tell_host = false;
     rq.deadline_ns = budget_ns > UINT64_MAX - now ? UINT64_MAX
                                                   : now + budget_ns;
+    if (ms_client_left_alone(client)) {
+        /* Its pages come back too often: they stay where they are. */
+        rq.deadline_ns = 0;
+    }
     if (!ms_client_capture_enter(client, true)) {
         return -EBUSY;
     }

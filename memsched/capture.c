@@ -201,6 +201,9 @@ static uint64_t credit(MsCapture *c)
     ms_count(how == MS_HOW_MOVED ? &ms->stats.moved_pages
                                  : &ms->stats.discarded_pages, pages);
     ms_count(&ms->stats.flushes, c->flushes);
+    if (!c->home) {
+        ms_client_captured(client, pages, c->flushes);
+    }
     return pages;
 }
 

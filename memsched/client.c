@@ -166,6 +166,7 @@ int memsched_client_new(MemSched *ms, const MemSchedClientOptions *options,
     client->shares = options->shares ? options->shares : DEFAULT_SHARES;
     client->running = true;
     memset(client->stats, 0xff, sizeof(client->stats));
+    ms_thrash_init(&client->thrash, ms->sys->now_ns(ms->sys));
     atomic_init(&client->refs, 1);
     ms_lock_init(&client->lock, MS_RANK_LEAF);
     ms_cond_init(&client->cond);
@@ -580,6 +581,7 @@ void memsched_client_oom_deflate(MemSchedClient *client)
     ms_lock(&client->lock);
     client->oom_deflates++;
     client->oom_deflate_ns = client->ms->sys->now_ns(client->ms->sys);
+    ms_thrash_oom(&client->thrash, client->oom_deflate_ns);
     ms_unlock(&client->lock);
 }
 

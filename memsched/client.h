@@ -18,6 +18,7 @@
 #include "lock.h"
 #include "pool.h"
 #include "stats.h"
+#include "thrash.h"
 #include "uffd.h"
 
 typedef struct MsApps MsApps;           /* app.h */
@@ -62,6 +63,7 @@ struct MemSchedClient {
     uint64_t oom_deflates;
     uint64_t oom_deflate_ns;    /* the last one; 0: never */
     uint64_t refused_pages;
+    MsThrash thrash;
 
     /* Callbacks: entered by ms_client_ops_enter(). */
     MemSchedClientOps ops;
@@ -91,7 +93,10 @@ struct MemSchedClient {
     _Atomic bool ending;                /* memsched_client_ending() */
     _Atomic bool unmet_request;         /* asked to inflate, has not yet: its
                                            touches may use the allowance */
+    _Atomic bool giving;                /* a transfer wants more of it */
     void *sched;                        /* scheduler.c's own record */
+
+    _Atomic uint64_t faults_dry_ns;     /* no further faults until then; 0 */
 
     _Atomic uint64_t ram_pages;
     _Atomic uint64_t prefetch_pages;    /* ms_populate_claim(), pending */
@@ -117,6 +122,16 @@ void ms_client_ops_leave(MemSchedClient *client);
  */
 bool ms_client_capture_enter(MemSchedClient *client, bool needs_running);
 void ms_client_capture_leave(MemSchedClient *client);
+
+/* client-thrash.c: pages left the guest, by so many move calls. */
+void ms_client_captured(MemSchedClient *client, uint64_t pages,
+                        unsigned calls);
+/* A touch brought back pages that the guest had given or reported. */
+void ms_client_returned(MemSchedClient *client, uint64_t pages);
+/* True: take nothing from it that nobody waits for. */
+bool ms_client_left_alone(MemSchedClient *client);
+/* True: it has had its share of faults, others are to come first. */
+bool ms_client_faults_dry(MemSchedClient *client, uint64_t now_ns);
 
 /* Sums of page counts over the regions; takes each region's lock in turn. */
 typedef struct MsClientPages {

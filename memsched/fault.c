@@ -389,6 +389,28 @@ static bool serve_turn(FaultThread *t)
     return any;
 }
 
+/*
+ * Events of guests that have used up their faults stay in the kernel.  True:
+ * there is such a guest.
+ */
+static bool leave_out_dry(FaultThread *t)
+{
+    uint64_t now = 0;
+    bool any = false;
+
+    for (size_t i = 0; i < t->count; i++) {
+        bool dry = atomic_load(&t->clients[i]->faults_dry_ns) != 0;
+
+        if (dry) {
+            now = now ? now : now_ns(t->ms);
+            dry = ms_client_faults_dry(t->clients[i], now);
+        }
+        t->fds[i + 1].events = dry ? 0 : POLLIN;
+        any |= dry;
+    }
+    return any;
+}
+
 static void drain_kick(FaultThread *t)
 {
     uint64_t count;
@@ -416,6 +438,9 @@ static void *fault_thread(void *opaque)
         bool any;
 
         refresh_list(t);
+        if (leave_out_dry(t) && timeout != 0) {
+            timeout = 1;
+        }
         ready = sys->poll(sys, t->fds, t->count + 1, timeout);
         if (ready < 0) {
             continue;           /* a signal */

@@ -14,6 +14,9 @@
  * are taken when the host is short, or when somebody urges (a transfer that
  * would miss its size).
  *
+ * A guest whose pages come back is left alone (client-thrash.c), unless
+ * somebody waits for them.
+ *
  * Guests take turns, one batch each.  A region where nothing could be taken
  * (pinned, fenced) is left alone for RETRY_NS.
  *
@@ -160,6 +163,14 @@ static uint64_t take_region(MsMover *m, MemSchedRegion *region, bool split)
     return pages;
 }
 
+static bool has_given(MemSchedClient *client)
+{
+    MsClientPages pages;
+
+    ms_client_pages(client, &pages);
+    return pages.count[MEMSCHED_PAGE_GIVEN] > 0;
+}
+
 static uint64_t take_client(MsMover *m, MemSchedClient *client)
 {
     uint64_t urge = atomic_load(&client->urge_pages), pages = 0;
@@ -167,6 +178,10 @@ static uint64_t take_client(MsMover *m, MemSchedClient *client)
     MemSchedRegion **regions;
     size_t count;
 
+    if (has_given(client) && ms_client_left_alone(client)) {
+        m->later = true;
+        return 0;
+    }
     if (!ms_client_capture_enter(client, true)) {
         return 0;
     }

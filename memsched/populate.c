@@ -309,6 +309,18 @@ static void put_small(Job *job)
 
 /* ---- the books ---- */
 
+/* A touch has brought back what the guest had given. */
+static void note_returned(Job *job)
+{
+    MsPageSet back = ms_pageset_and(&job->in, &job->ballooned);
+    MsPageSet reported = ms_pageset_and(&job->in, &job->reported);
+    uint64_t pages = ms_pageset_count(&back) + ms_pageset_count(&reported);
+
+    if (job->p->touched < FRAME_PAGES && pages > 0) {
+        ms_client_returned(job->p->region->client, pages);
+    }
+}
+
 static void settle(Job *job)
 {
     MemSchedClient *client = job->p->region->client;
@@ -329,6 +341,7 @@ static void settle(Job *job)
     ms_count(&client->stats_counters.populated_pages, in);
     ms_count(&ms->stats.moved_pages, job->moved);
     ms_count(&ms->stats.copied_pages, job->copied);
+    note_returned(job);
     if (unused) {
         ms_ledger_rose(ms);
     }

@@ -149,6 +149,9 @@ static void query_said(MemSchedClient *client, MemSchedClientInfo *info)
     info->inhibited = client->inhibited > 0;
     info->balloon_actual_bytes = client->balloon_actual_bytes;
     info->oom_deflates = client->oom_deflates;
+    info->returned_pages = client->thrash.returned_pages;
+    info->backoffs = client->thrash.backoffs;
+    info->backoff_ns = ms_thrash_left_ns(&client->thrash, now);
     memcpy(info->stats, client->stats, sizeof(info->stats));
     info->stats_age_ns = client->stats_ns ? now - client->stats_ns
                                           : UINT64_MAX;

@@ -61,6 +61,7 @@ void memsched_client_balloon_manual(MemSchedClient *client,
     ms_lock(&client->lock);
     client->balloon_manual = true;
     client->balloon_manual_bytes = balloon_bytes;
+    ms_thrash_asked(&client->thrash, client->ms->sys->now_ns(client->ms->sys));
     ms_unlock(&client->lock);
     ms_sched_kick(client->ms->sched);
 }
@@ -79,11 +80,12 @@ typedef struct Look {
 static void take_manual(MemSchedClient *client, MsSchedGuest *record)
 {
     MemSched *ms = client->ms;
-    uint64_t pages = 0;
+    uint64_t pages = 0, oom_deflates;
     bool manual;
 
     ms_lock(&client->lock);
     manual = client->balloon_manual;
+    oom_deflates = client->oom_deflates;
     if (manual) {
         pages = client->balloon_manual_bytes >> MEMSCHED_PAGE_SHIFT;
         client->balloon_manual = false;
@@ -93,6 +95,8 @@ static void take_manual(MemSchedClient *client, MsSchedGuest *record)
         ms_lock(&ms->ledger_lock);
         record->base_pages = pages;
         record->known = true;
+        /* Asked for after it ran short. */
+        record->oom_deflates = oom_deflates;
         ms_unlock(&ms->ledger_lock);
         record->sent_pages = pages;
     }
@@ -150,16 +154,32 @@ static void step_apps_locked(MsSched *sched, MemSchedClient *client, Look *l,
                                     MIN(state.expected, wish.application));
 }
 
+/*
+ * It has run out of memory and taken some back: it is not asked for that again,
+ * until an operator or a transfer asks.
+ */
+static void back_off_locked(Look *l, uint64_t oom_deflates,
+                            uint64_t ballooned)
+{
+    MsSchedGuest *record = l->record;
+
+    if (record->oom_deflates != oom_deflates) {
+        record->oom_deflates = oom_deflates;
+        record->base_pages = MIN(record->base_pages, ballooned);
+    }
+}
+
 static void look(MsSched *sched, MemSchedClient *client, Look *l,
                  uint64_t now_ns)
 {
     MemSched *ms = sched->ms;
     MsClientPages pages;
-    uint64_t extra;
+    uint64_t extra, oom_deflates;
 
     l->orders = ms_orders_usable(client);
     ms_client_pages(client, &pages);
     ms_lock(&client->lock);
+    oom_deflates = client->oom_deflates;
     l->attached = client->attached && client->ops.set_balloon;
     l->running = client->running;
     l->inhibited = client->inhibited > 0;
@@ -169,6 +189,8 @@ static void look(MsSched *sched, MemSchedClient *client, Look *l,
     ms_transfers_sums(&sched->transfers, client, &l->sums);
     settle_locked(l, pages.count[MEMSCHED_PAGE_BALLOONED] +
                      pages.count[MEMSCHED_PAGE_GIVEN]);
+    back_off_locked(l, oom_deflates, pages.count[MEMSCHED_PAGE_BALLOONED] +
+                                     pages.count[MEMSCHED_PAGE_GIVEN]);
     extra = client->account.claim > l->sums.outstanding
             ? client->account.claim - l->sums.outstanding : 0;
     if (extra > 0 &&
@@ -190,6 +212,7 @@ static void look(MsSched *sched, MemSchedClient *client, Look *l,
         .deflates = l->attached && !atomic_load(&client->unresponsive),
         .apps_base = l->record->apps_pages,
     };
+    atomic_store(&client->giving, l->sums.give_left > 0);
     if (client->apps) {
         step_apps_locked(sched, client, l, now_ns);
     }

@@ -40,6 +40,7 @@ typedef struct MsSchedGuest {
     bool known;                 /* base_pages stands for what it has */
     bool settle;                /* what its balloon holds now, stays in it */
     bool gone;
+    uint64_t oom_deflates;      /* seen so far */
 
     /* the thread's own: */
     uint64_t hungry_ns;         /* when a touch of it last waited; 0: never */

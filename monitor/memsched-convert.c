@@ -317,6 +317,12 @@ MemschedGuestMemory *memsched_client_to_qapi(const MemSchedClientInfo *from)
     memory->populated = bytes(from->populated_pages);
     memory->oom_deflates = from->oom_deflates;
     memory->refused = bytes(from->refused_pages);
+    memory->thrash = g_new0(MemschedThrash, 1);
+    memory->thrash->returned = bytes(from->returned_pages);
+    memory->thrash->back_offs = from->backoffs;
+    memory->thrash->has_remaining = from->backoff_ns > 0;
+    /* Rounded up: what is there is not shown as 0. */
+    memory->thrash->remaining = (from->backoff_ns + 999999) / 1000000;
     memory->stats = stats_to_qapi(from);
     return memory;
 }

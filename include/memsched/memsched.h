@@ -458,6 +458,10 @@ typedef struct MemSchedClientInfo {
     uint64_t refused_pages;
     uint64_t stats[MEMSCHED_STATS];
     uint64_t stats_age_ns;      /* UINT64_MAX: never sampled */
+    /* pages of it that were captured and came back by touch; since start */
+    uint64_t returned_pages;
+    uint64_t backoffs;          /* times that it was left alone for that */
+    uint64_t backoff_ns;        /* how much longer it is; 0: it is not */
 } MemSchedClientInfo;
 
 /* Fills up to @max, in the order of admission; returns how many there are. */

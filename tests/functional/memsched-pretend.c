@@ -244,6 +244,8 @@ static void client_web(MemSchedClientInfo *info)
         .fault_p50_ns = 321, .fault_p99_ns = 322, .fault_max_ns = 323,
         .captured_pages = 324, .populated_pages = 325, .oom_deflates = 326,
         .refused_pages = 327, .stats_age_ns = UINT64_C(640999999),
+        .returned_pages = 328, .backoffs = 329,
+        .backoff_ns = UINT64_C(329000001),
     };
     for (int i = 0; i < MEMSCHED_STATS; i++) {
         info->stats[i] = 401 + i;

@@ -56,6 +56,7 @@ WEB = {'ram': 303, 'min': 301, 'max': 302, 'shares': 304, 'entitlement': 305,
                   'max-ns': 323},
        'captured': 324 * PAGE, 'populated': 325 * PAGE, 'oom-deflates': 326,
        'refused': 327 * PAGE,
+       'thrash': {'returned': 328 * PAGE, 'back-offs': 329, 'remaining': 330},
        'stats': {name: {'value': 401 + i, 'age': 640}
                  for i, name in enumerate(STATS)}}
 MIB = 1 << 20

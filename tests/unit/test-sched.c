@@ -278,6 +278,34 @@ static void test_options_change_all_or_nothing(void)
     world_free(w);
 }
 
+/* It is asked for no more than it has left, until somebody asks anew. */
+static void test_a_guest_out_of_memory_is_not_asked_again(void)
+{
+    World *w = world_new();
+    Guest *g = w->guest[0];
+
+    memsched_client_balloon_manual(&g->client, 400 * MEMSCHED_PAGE_SIZE);
+    ms_sched_step(w->sched);
+    g_assert_cmpuint(atomic_load(&g->client.balloon_target_bytes), ==,
+                     400 * MEMSCHED_PAGE_SIZE);
+    memsched_client_oom_deflate(&g->client);
+    g_assert_cmpuint(ms_thrash_left_ns(&g->client.thrash,
+                                       w->ms->sys->now_ns(w->ms->sys)), ==,
+                     SECOND);
+    g_assert_true(ms_client_left_alone(&g->client));
+    ms_sched_step(w->sched);
+    /* This guest has no RAM, so there is nothing in its balloon. */
+    g_assert_cmpuint(g->balloon_bytes, ==, 0);
+    fake_advance(w->fake, SECOND);
+    g_assert_false(ms_client_left_alone(&g->client));
+
+    memsched_client_balloon_manual(&g->client, 300 * MEMSCHED_PAGE_SIZE);
+    ms_sched_step(w->sched);
+    g_assert_cmpuint(atomic_load(&g->client.balloon_target_bytes), ==,
+                     300 * MEMSCHED_PAGE_SIZE);
+    world_free(w);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -303,5 +331,7 @@ int main(int argc, char **argv)
                     test_the_hosts_state_follows_the_pool_with_an_event);
     g_test_add_func("/options-change-all-or-nothing",
                     test_options_change_all_or_nothing);
+    g_test_add_func("/a-guest-out-of-memory-is-not-asked-again",
+                    test_a_guest_out_of_memory_is_not_asked_again);
     return g_test_run();
 }
