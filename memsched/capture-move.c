@@ -29,6 +29,7 @@
 
 #include "capture-int.h"
 #include "instance.h"
+#include "scrub.h"
 
 #define FRAME_PAGES MS_PAGESET_PAGES
 
@@ -362,6 +363,58 @@ static void put_back_run(MsCapture *c, MsCaptureRun *r)
     ms_pageset_clear(&r->arrived);
 }
 
+/* ---- only what is zero ---- */
+
+/* Nothing is read where nothing has arrived: that would make a zero page. */
+static bool holds_something(const MsCaptureRun *r, unsigned at)
+{
+    return ms_pageset_has(&r->arrived, at) &&
+           !ms_pages_are_zero(r->run.address +
+                              ((size_t)at << MEMSCHED_PAGE_SHIFT), 1);
+}
+
+/* Positions [at, at + count) stand for pages [page, page + count). */
+static void put_back_nonzero(MsCapture *c, MsCaptureRun *r, unsigned at,
+                             unsigned page, unsigned count)
+{
+    for (unsigned i = 0, n; i < count; i += n) {
+        n = 0;
+        while (i + n < count && holds_something(r, at + i + n)) {
+            n++;
+        }
+        if (n == 0) {
+            n = 1;
+            continue;
+        }
+        put_back_segment(c, r, at + i, page + i, n);
+        ms_pageset_remove(&r->arrived, at + i, n);
+        ms_count(&c->region->ms->stats.put_back_pages, n);
+    }
+}
+
+/*
+ * What holds anything goes back.  A huge page goes or stays as a whole: a guest
+ * that uses a part of it keeps it huge.
+ */
+static void keep_zeros(MsCapture *c, MsCaptureRun *r)
+{
+    MsCaptureFrame *f = &c->frame[r->index];
+    unsigned at = 0, page, count;
+
+    if (f->huge) {
+        if (ms_pageset_count(&r->arrived) < r->used ||
+            !ms_pages_are_zero(r->run.address, r->used)) {
+            put_back_run(c, r);
+        }
+        return;
+    }
+    for (unsigned p = 0; ms_pageset_run(&r->pages, p, &page, &count);
+         p = page + count) {
+        put_back_nonzero(c, r, at, page, count);
+        at += count;
+    }
+}
+
 /* ---- what is left of a huge page ---- */
 
 /*
@@ -494,6 +547,8 @@ void ms_capture_put_back(MsCapture *c)
         }
         if (f->put_back) {
             put_back_run(c, r);
+        } else if (c->zero) {
+            keep_zeros(c, r);
         } else if (!ms_pageset_empty(&f->keep)) {
             if (f->huge) {
                 give_back_live(c, r);

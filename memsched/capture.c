@@ -50,6 +50,7 @@ void ms_capture_init_locked(MsCapture *capture, MemSchedRegion *region,
     capture->source = source;
     capture->state = state;
     capture->home = false;
+    capture->zero = false;
     capture->discard = !region->movable;
     capture->ops = NULL;
     capture->opaque = NULL;
@@ -165,6 +166,12 @@ static void add_gone(MsCaptureFrame *f, const MsCaptureRun *r)
     }
 }
 
+/* The guest gave these pages: transfers may have them. */
+static bool gives(const MsCapture *c)
+{
+    return !c->home && !c->zero;
+}
+
 static uint64_t credit(MsCapture *c)
 {
     MemSchedClient *client = c->region->client;
@@ -190,7 +197,7 @@ static uint64_t credit(MsCapture *c)
         if (pages > 0 && c->ops) {
             c->ops->credited(c, pages);
         }
-        if (pages > 0 && !c->home && ms->hooks && ms->hooks->captured) {
+        if (pages > 0 && gives(c) && ms->hooks && ms->hooks->captured) {
             ms->hooks->captured(ms, client, c->source, pages, how);
         }
     }
@@ -201,7 +208,7 @@ static uint64_t credit(MsCapture *c)
     ms_count(how == MS_HOW_MOVED ? &ms->stats.moved_pages
                                  : &ms->stats.discarded_pages, pages);
     ms_count(&ms->stats.flushes, c->flushes);
-    if (!c->home) {
+    if (gives(c)) {
         ms_client_captured(client, pages, c->flushes);
     }
     return pages;
@@ -278,7 +285,7 @@ static void ask_takers(MsCapture *c)
 
     c->takers = 0;
     c->taker = 0;
-    if (!c->home && !c->discard && ms->hooks && ms->hooks->takers) {
+    if (gives(c) && !c->discard && ms->hooks && ms->hooks->takers) {
         ms_lock(&ms->ledger_lock);
         c->takers = ms->hooks->takers(ms, c->region->client, c->source, c->to,
                                       MS_CAPTURE_TAKERS);
@@ -305,8 +312,10 @@ void ms_capture_run(MsCapture *capture)
     end_transit(capture);
 
     capture->captured_pages += gone;
-    capture->busy_pages += capture->pages_want - gone;
-    ms_count(&ms->stats.busy_pages, capture->pages_want - gone);
+    if (!capture->zero) {
+        capture->busy_pages += capture->pages_want - gone;
+        ms_count(&ms->stats.busy_pages, capture->pages_want - gone);
+    }
     if (gone > 0) {
         ms_ledger_rose(ms);
     }

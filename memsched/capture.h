@@ -89,6 +89,8 @@ struct MsCapture {
     MemSchedPageState state;    /* of what has left */
     bool home;                  /* region goes away: no fence, nothing stays */
     bool discard;               /* without moves */
+    bool zero;                  /* only what holds nothing but zeros, compared
+                                   when it has left; a huge page as a whole */
     uint64_t epoch;             /* of the region when the guest gave */
     const MsCaptureOps *ops;
     void *opaque;               /* of the ops' owner */

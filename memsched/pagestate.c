@@ -299,6 +299,8 @@ void ms_pages_set_flag(MsPages *pages, uint64_t frame, MsFrameFlag flag,
         pages->frame[frame].flags ^= flag;
         if (flag == MS_FRAME_HUGE) {
             pages->huge_frames += on ? 1 : UINT64_MAX;
+        } else if (flag == MS_FRAME_AHEAD) {
+            pages->ahead_frames += on ? 1 : UINT64_MAX;
         }
     }
 }

@@ -44,6 +44,8 @@ typedef enum MsFrameFlag {
                                    range before a huge page moves in */
     MS_FRAME_READY = 1 << 2,    /* every resident page is G: mover's turn;
                                    kept by ms_pages_change() */
+    MS_FRAME_AHEAD = 1 << 3,    /* some of it was populated ahead of use, and
+                                   nobody has looked since */
 } MsFrameFlag;
 
 typedef struct MsFrame {
@@ -61,6 +63,7 @@ typedef struct MsPages {
     uint64_t count[MEMSCHED_PAGE_STATES];
     uint64_t huge_frames;
     uint64_t ready_frames;
+    uint64_t ahead_frames;
 } MsPages;
 
 /* A fault waits for the end of C at this page. */

@@ -30,6 +30,7 @@
 #include <sys/mman.h>
 
 #include "instance.h"
+#include "takeback.h"
 
 #define FRAME_PAGES MS_PAGESET_PAGES
 
@@ -485,6 +486,7 @@ static uint64_t prefetch_region(MemSchedRegion *region, uint64_t pages)
         if (n == 0) {
             break;
         }
+        ms_takeback_note(region, populate.frame);
         done += n;
     }
     ms_region_leave(region);

@@ -120,6 +120,9 @@ static void finish_locked(MsSched *sched, MsTransfer *transfer)
     }
     if (from && transfer->state == MEMSCHED_TRANSFER_COMPLETED) {
         ms_sched_guest_locked(from)->settle = true;
+    } else {
+        /* What was put into the acceptor for it need not stay there. */
+        atomic_store(&to->ahead_ns, 0);
     }
     ms_transfer_info(transfer, transfer->end_ns, &event.transfer);
     g_strlcpy(event.id, transfer->to_id, sizeof(event.id));

@@ -33,7 +33,7 @@ RANKS = [
      'thrash', 'pagemap', 'pool', 'chunk', 'scrub', 'scrubber', 'tag', 'gf',
      'parity'],
     ['client', 'region', 'fault', 'mover', 'scan', 'protect', 'capture',
-     'populate'],
+     'populate', 'takeback'],
     ['sched', 'scheduler', 'reallocate', 'event'],
     ['memsched'],
 ]
