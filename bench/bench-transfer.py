@@ -1,97 +1,102 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Figures through real guests: a transfer of 512 MiB against upstream's balloon
-in two processes, a bystander's speed meanwhile, and the time of a boot.
+"""Figures through real guests: a transfer of 512 MiB against what there is
+elsewhere, a bystander's speed meanwhile, and the time of a boot.
 
-Guests run under TCG, whose share of a transfer (the guest kernel allocates,
-lists and frees each page) is the same on both sides; host CPU seconds leave
-nothing out.  "given": until the giver's balloon has its size and, here, the
-memory is mapped in the taker; with upstream, until the taker's balloon has
-shrunk, which maps nothing.  "used": and a program in the taker has touched as
-much memory.  Prints CSV lines as bench/bench.h says, the rest to stderr."""
+Baselines are upstream's executable, a process a guest:
+  virtio-balloon        inflated in one, then deflated in the other
+  virtio-mem            unplugged in one, then plugged into the other
+  free page reporting   freed in one, then touched in the other
 
-import os
+"given": until the giver has given and, here, the memory is mapped in the
+taker; elsewhere, until the taker may use it, which maps nothing.  "used": and
+a program in the taker has touched as much.  "time" is wall clock, which guests
+under TCG fill with their own work: their kernels allocate, clear, list and
+free each page, on both sides alike.  "host-side" is the CPU seconds of
+everything but the guests' own code: all threads but vCPUs, and what vCPUs
+spend in the host's kernel.  Prints CSV lines as bench/bench.h says, the rest
+to stderr."""
+
 import statistics
 import sys
 import time
 from pathlib import Path
 
 sys.dont_write_bytecode = True
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tests'))
+TOP = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TOP / 'tests'), str(TOP / 'bench')]
 
+from figures import TICK, medians, row, run, say, warm  # noqa: E402
 from lib import guests  # noqa: E402
-from lib.guests import (GuestError, MIB, Process, StockProcess,  # noqa: E402
-                        wait_for)
+from lib.guests import (GuestError, MIB, Process, QmpClosed,  # noqa: E402
+                        QmpTimeout, StockProcess, wait_for)
 
 MOVE_MIB = 512
 GUEST_MIB = 1024
+BOOT_MIB = 512
 ROUNDS = 3
-BOOTS = 5
-TICK = os.sysconf('SC_CLK_TCK')
+BOOTS = 9
+# Its vCPU must be known by its name.
+NAMED = ['-name', 'guest,debug-threads=on']
 
 
-def say(text):
-    print(text, file=sys.stderr, flush=True)
-
-
-def row(name, variant, unit, value, baseline=None, mark='', better=None):
-    """better: 'less' or 'more', for the ratio."""
-    ratio = ''
-    if baseline:
-        ratio = baseline / value if better == 'less' else value / baseline
-        ratio = f'{ratio:.3g}'
-    base = '' if baseline is None else f'{baseline:.6g}'
-    print(f'{name},{variant},{unit},{value:.6g},{base},{ratio},{mark}',
-          flush=True)
-
-
-def cpu_seconds(*processes):
+def host_side(*emulators):
+    """CPU seconds of the processes outside guests' code.  To the nanosecond,
+    but for what vCPUs spend in the kernel: that is counted in ticks."""
     total = 0
-    for process in processes:
-        text = Path(f'/proc/{process.pid}/stat').read_text(encoding='ascii')
-        fields = text.rsplit(')', 1)[1].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / TICK
+    for emulator in emulators:
+        for task in Path(f'/proc/{emulator.processes[0].pid}/task').iterdir():
+            name, _, rest = (task / 'stat').read_text().rpartition(')')
+            if 'CPU' in name:
+                total += int(rest.split()[12]) / TICK
+            else:
+                total += int((task / 'schedstat').read_text().split()[0]) / 1e9
+    return total
 
 
-class Clock:
-    """Seconds of wall clock and of the processes' CPU."""
+class Stopwatch:
+    def __init__(self, *emulators):
+        self.emulators = emulators
+        self.figures = {}
+        self.start = time.monotonic()
+        self.host = host_side(*emulators)
 
-    def __init__(self, *processes):
-        self.processes = processes
-        self.start = self.read()
-
-    def read(self):
-        return time.monotonic(), cpu_seconds(*self.processes)
-
-    def lap(self):
-        return tuple(now - then for now, then in zip(self.read(), self.start))
+    def lap(self, what):
+        self.figures[f'{what}-time'] = time.monotonic() - self.start
+        self.figures[f'{what}-host-side'] = \
+            host_side(*self.emulators) - self.host
 
 
 def touch(guest):
-    guest.run('user', 'eat', MOVE_MIB)
+    guest.run('user', 'eat', MOVE_MIB, 'blind')
     wait_for(f'{guest.name} uses it', lambda: (
         (s := guest.status('user'))['filled'] == s['pages'] > 0), 120, 0.01)
 
 
+def make_busy(guest, busy):
+    if busy:
+        guest.memtest(64, 1, 0)
+
+
+# ---- a transfer ----
+
 def ours_once(busy):
-    """((wall, cpu) given, (wall, cpu) used)"""
+    warm(2 * GUEST_MIB + 512)
     with Process(2 * GUEST_MIB + 512) as process:
-        a = process.guest('a', GUEST_MIB)
-        b = process.guest('b', GUEST_MIB)
-        if busy:
-            b.memtest(64, 1, 0)
+        a = process.guest('a', GUEST_MIB, extra=NAMED)
+        b = process.guest('b', GUEST_MIB, extra=NAMED)
+        make_busy(b, busy)
         a.touch_and_free(MOVE_MIB + 64)
-        clock = Clock(process.process)
+        watch = Stopwatch(process)
         transfer = process.move(a, b, MOVE_MIB, limit=120)
-        given = clock.lap()
+        watch.lap('given')
         if transfer['state'] != 'completed':
             raise GuestError(f'transfer {transfer["state"]}: '
                              f'{transfer.get("reason")}')
         touch(b)
-        used = clock.lap()
+        watch.lap('used')
         process.check()
-    return given, used
+    return watch.figures
 
 
 def stock_balloon(guest, size):
@@ -100,37 +105,139 @@ def stock_balloon(guest, size):
         guest.qmp.command('query-balloon')['actual'] == size), 120, 0.005)
 
 
-def stock_once(busy):
+def balloon_once(busy):
     small = (GUEST_MIB - MOVE_MIB) * MIB
-    with StockProcess('a', GUEST_MIB) as first, \
-            StockProcess('b', GUEST_MIB) as second:
+    warm(2 * GUEST_MIB + 512)
+    with StockProcess('a', GUEST_MIB, extra=NAMED) as first, \
+            StockProcess('b', GUEST_MIB, extra=NAMED) as second:
         a, b = first.one, second.one
         stock_balloon(b, small)
-        if busy:
-            b.memtest(64, 1, 0)
+        make_busy(b, busy)
         a.touch_and_free(MOVE_MIB + 64)
-        clock = Clock(first.process, second.process)
+        watch = Stopwatch(first, second)
         stock_balloon(a, small)
         stock_balloon(b, GUEST_MIB * MIB)
-        given = clock.lap()
+        watch.lap('given')
         touch(b)
-        used = clock.lap()
-    return given, used
+        watch.lap('used')
+    return watch.figures
+
+
+def with_virtio_mem(name, plugged_mib):
+    """A guest of GUEST_MIB at most, MOVE_MIB of them removable."""
+    emulator = StockProcess(
+        name, GUEST_MIB - MOVE_MIB, balloon='', extra=[
+            *NAMED, '-m', f'maxmem={2 * GUEST_MIB}M', '-object',
+            f'memory-backend-ram,id=vmem,size={MOVE_MIB}M', '-device',
+            f'virtio-mem-pci,id=vm0,memdev=vmem,'
+            f'requested-size={plugged_mib}M'],
+        append='memhp_default_state=online_movable')
+    emulator.one.sh('insmod /modules/virtio_mem.ko')
+    wait_plugged(emulator.one, plugged_mib)
+    return emulator
+
+
+def wait_plugged(guest, mib):
+    wait_for(f'{guest.name} has {mib} MiB plugged', lambda: (
+        guest.qmp.command('qom-get', path='vm0', property='size') ==
+        mib * MIB), 120, 0.005)
+
+
+def plug(guest, mib):
+    guest.qmp.command('qom-set', path='vm0', property='requested-size',
+                      value=mib * MIB)
+    wait_plugged(guest, mib)
+
+
+def virtio_mem_once(busy):
+    warm(2 * GUEST_MIB + 512)
+    with with_virtio_mem('a', MOVE_MIB) as first, \
+            with_virtio_mem('b', 0) as second:
+        a, b = first.one, second.one
+        make_busy(b, busy)
+        a.touch_and_free(MOVE_MIB + 64)
+        watch = Stopwatch(first, second)
+        plug(a, 0)
+        plug(b, MOVE_MIB)
+        watch.lap('given')
+        touch(b)
+        watch.lap('used')
+    return watch.figures
 
 
 def bench_transfer():
     for variant, busy in (('idle', False), ('busy', True)):
-        ours = [ours_once(busy) for _ in range(ROUNDS)]
-        stock = [stock_once(busy) for _ in range(ROUNDS)]
-        for what, index in (('given', 0), ('used', 1)):
-            for kind, part in (('time', 0), ('host-cpu', 1)):
-                mine = statistics.median(r[index][part] for r in ours)
-                theirs = statistics.median(r[index][part] for r in stock)
-                mark = '5x' if (what, kind, busy) == ('given', 'time', True) \
-                    else ''
-                row(f'guests-transfer-{MOVE_MIB}MiB-{what}-{kind}', variant,
-                    's', mine, theirs, mark, 'less')
+        sides = {name: medians([once(busy) for _ in range(ROUNDS)])
+                 for name, once in (('', ours_once),
+                                    ('balloon', balloon_once),
+                                    ('mem', virtio_mem_once))}
+        for what, mine in sides[''].items():
+            name = f'guests-transfer-{MOVE_MIB}MiB-{what}'
+            mark = '5x' if busy and what != 'used-time' else ''
+            row(name, variant, 's', mine, sides['balloon'][what], mark)
+            row(name, f'{variant}-against-virtio-mem', 's', mine,
+                sides['mem'][what])
 
+
+# ---- free page reporting ----
+
+REPORTING = 'free-page-reporting=on'
+# Of what was freed a little stays with the guest's kernel.
+MOST_MIB = MOVE_MIB * 9 // 10
+
+
+def ours_reported():
+    with Process(2 * GUEST_MIB + 512) as process:
+        a = process.guest('a', GUEST_MIB, extra=NAMED,
+                          balloon=f'balloon-ex,{REPORTING}')
+        b = process.guest('b', GUEST_MIB, extra=NAMED)
+        a.run('eater', 'eat', MOVE_MIB, 'blind')
+        a.wait_filled('eater')
+        had = process.memory('a')['allocated']
+        watch = Stopwatch(process)
+        a.end('eater')
+        wait_for('reports', lambda: process.memory('a')['allocated'] <=
+                 had - MOST_MIB * MIB, 120, 0.01)
+        watch.lap('given')
+        touch(b)
+        watch.lap('used')
+        process.check()
+    return watch.figures
+
+
+def resident(emulator):
+    text = Path(f'/proc/{emulator.processes[0].pid}/status').read_text()
+    return int(text.partition('RssAnon:')[2].split()[0]) << 10
+
+
+def stock_reported():
+    with StockProcess('a', GUEST_MIB, extra=NAMED,
+                      balloon=f'virtio-balloon-pci,{REPORTING}') as first, \
+            StockProcess('b', GUEST_MIB, extra=NAMED) as second:
+        a, b = first.one, second.one
+        a.run('eater', 'eat', MOVE_MIB, 'blind')
+        a.wait_filled('eater')
+        had = resident(first)
+        watch = Stopwatch(first, second)
+        a.end('eater')
+        wait_for('reports', lambda: resident(first) <= had - MOST_MIB * MIB,
+                 120, 0.01)
+        watch.lap('given')
+        touch(b)
+        watch.lap('used')
+    return watch.figures
+
+
+def bench_reporting():
+    """A guest of Linux waits two seconds before it reports: in both."""
+    mine = medians([ours_reported() for _ in range(ROUNDS)])
+    theirs = medians([stock_reported() for _ in range(ROUNDS)])
+    for what, value in mine.items():
+        row(f'guests-free-page-reporting-{MOVE_MIB}MiB-{what}', 'tcg', 's',
+            value, theirs[what])
+
+
+# ---- a bystander ----
 
 def speed(guest, during, least=3.0):
     """Pages a second of its memory test, while during() runs again and
@@ -142,9 +249,8 @@ def speed(guest, during, least=3.0):
         (time.monotonic() - start)
 
 
-def bench_bystander():
-    """The guests that give and take run on the same CPUs: what the bystander
-    loses to them it loses with upstream's balloon too, the baseline."""
+def ours_bystander():
+    """(pages a second alone, beside transfers)"""
     with Process(2 * GUEST_MIB + 768) as process:
         a, b, c = (process.guest(n, GUEST_MIB if n != 'c' else 256)
                    for n in 'abc')
@@ -158,51 +264,82 @@ def bench_bystander():
                 process.move(giver, taker, 128)
         meanwhile = speed(c, back_and_forth, 6.0)
         c.sweep()
+    return alone, meanwhile
+
+
+def stock_bystander():
     with StockProcess('a', GUEST_MIB) as first, \
             StockProcess('c', 256) as third:
         c = third.one
         c.memtest(64, 3, 0)
         first.one.touch_and_free(MOVE_MIB)
-        stock_alone = speed(c, lambda: time.sleep(0.2))
+        alone = speed(c, lambda: time.sleep(0.2))
 
         def there_and_back():
             stock_balloon(first.one, (GUEST_MIB - 128) * MIB)
             stock_balloon(first.one, GUEST_MIB * MIB)
-        stock_meanwhile = speed(c, there_and_back, 6.0)
-    row('guests-bystander-no-transfer', 'tcg', 'pages/s', alone, stock_alone,
-        '0.99x', 'more')
-    row('guests-bystander-transfers', 'tcg', '%', 100 * meanwhile / alone,
-        100 * stock_meanwhile / stock_alone, '', 'more')
+        meanwhile = speed(c, there_and_back, 6.0)
+    return alone, meanwhile
+
+
+def bench_bystander():
+    """The guests that give and take run on the same CPUs: what the bystander
+    loses to them it loses with upstream's balloon too, the baseline."""
+    # In turns: a machine that gets slower gets so for both.
+    rounds = [(ours_bystander(), stock_bystander()) for _ in range(ROUNDS)]
+    ours, stock = ([statistics.median(r[side][i] for r in rounds)
+                    for i in range(2)] for side in range(2))
+    row('guests-bystander-no-transfer', 'tcg', 'pages/s', ours[0], stock[0],
+        '0.99x', less=False)
+    row('guests-bystander-transfers', 'tcg', '%', 100 * ours[1] / ours[0],
+        100 * stock[1] / stock[0], less=False)
+
+
+# ---- a boot ----
+
+def seconds_to_boot(emulator, guest, start):
+    """The guest's first process says when it runs; it is listened for from
+    the moment that there is a line to listen on."""
+    wait_for('the monitor', lambda: guest.qmp_path.exists() or
+             emulator.processes[0].poll() is not None, step=0.001)
+    guest.connect()
+    guest.wait_ready()
+    return time.monotonic() - start
+
+
+def ours_boot():
+    with Process(GUEST_MIB) as process:
+        guest = guests.Guest('a', process.folder, BOOT_MIB)
+        start = time.monotonic()
+        process.start(guest)
+        return seconds_to_boot(process, guest, start)
+
+
+def stock_boot():
+    start = time.monotonic()
+    with StockProcess('a', BOOT_MIB, connect=False) as process:
+        return seconds_to_boot(process, process.one, start)
 
 
 def bench_boot():
-    """From the command, or the start of the process, to an answer of the
+    """From the command, or the start of the process, to the start of the
     guest's first process."""
     mine, theirs = [], []
     for _ in range(BOOTS):
-        with Process(GUEST_MIB) as process:
-            start = time.monotonic()
-            process.guest('a', 512)
-            mine.append(time.monotonic() - start)
-        start = time.monotonic()
-        with StockProcess('a', 512):
-            theirs.append(time.monotonic() - start)
+        warm(2 * GUEST_MIB)
+        mine.append(ours_boot())
+        warm(2 * GUEST_MIB)
+        theirs.append(stock_boot())
     row('guest-boot', 'median', 's', statistics.median(mine),
-        statistics.median(theirs), '1x', 'less')
-    row('guest-boot', 'best', 's', min(mine), min(theirs), '', 'less')
-
-
-def main():
-    guests.ensure_image()
-    failed = 0
-    for bench in (bench_boot, bench_transfer, bench_bystander):
-        try:
-            bench()
-        except GuestError as error:
-            say(f'{bench.__name__}: {error}')
-            failed = 1
-    return failed
+        statistics.median(theirs), '1x')
+    row('guest-boot', 'best', 's', min(mine), min(theirs))
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    guests.ensure_image()
+    only = sys.argv[1:]
+    benches = [bench for bench in (bench_boot, bench_transfer,
+                                   bench_reporting, bench_bystander)
+               if not only or bench.__name__.removeprefix('bench_') in only]
+    say(f'transfers of {MOVE_MIB} MiB, guests of {GUEST_MIB} MiB under TCG')
+    sys.exit(run(benches, GuestError, QmpClosed, QmpTimeout))

@@ -152,7 +152,7 @@ class Guest:
 
     def __init__(self, name, folder, memory_mib=512, smp=1,
                  balloon='balloon-ex,free-page-reporting=off', extra=(),
-                 boot=True, initramfs='initramfs'):
+                 boot=True, initramfs='initramfs', append=''):
         self.name = name
         self.folder = Path(folder)
         self.memory = memory_mib * MIB
@@ -161,6 +161,7 @@ class Guest:
         self.extra = list(extra)
         self.boot = boot
         self.initramfs = initramfs
+        self.append = f'{APPEND} {append}'.rstrip()
         self.console = self.folder / f'{name}.console'
         self.qmp_path = self.folder / f'{name}.qmp'
         self.control = Control(self.folder / f'{name}.ctl')
@@ -174,7 +175,8 @@ class Guest:
                 '-qmp', f'unix:{self.qmp_path},server=on,wait=off']
         if self.boot:
             argv += ['-kernel', str(IMAGE / 'vmlinuz'),
-                     '-initrd', str(IMAGE / self.initramfs), '-append', APPEND]
+                     '-initrd', str(IMAGE / self.initramfs),
+                     '-append', self.append]
         if self.balloon:
             argv += ['-device', f'{self.balloon},id=balloon0']
         return argv + self.extra
@@ -517,7 +519,8 @@ class StockProcess(Emulator):
     """Upstream's plain executable with upstream's balloon: a baseline."""
 
     def __init__(self, name='stock', memory_mib=512, executable=PLAIN,
-                 balloon='virtio-balloon-pci', ready=True, **options):
+                 balloon='virtio-balloon-pci', ready=True, connect=True,
+                 **options):
         super().__init__()
         guest = Guest(name, self.folder, memory_mib, balloon=balloon,
                       **options)
@@ -530,8 +533,9 @@ class StockProcess(Emulator):
                      self.process.poll() is not None)
             if self.process.poll() is not None:
                 raise GuestError(self.log('process.log'))
-            guest.connect()
-            if ready and guest.boot:
+            if connect:
+                guest.connect()
+            if connect and ready and guest.boot:
                 guest.wait_answer()
         except BaseException:
             self.close()
