@@ -32,6 +32,7 @@ from lib.guests import (GuestError, MIB, Process, QmpClosed,  # noqa: E402
                         QmpTimeout, StockProcess, wait_for)
 
 MOVE_MIB = 512
+BESIDE_MIB = 128        # a transfer beside which a bystander is looked at
 GUEST_MIB = 1024
 BOOT_MIB = 512
 ROUNDS = 3
@@ -240,59 +241,69 @@ def bench_reporting():
 # ---- a bystander ----
 
 def speed(guest, during, least=3.0):
-    """Pages a second of its memory test, while during() runs again and
-    again."""
-    before, start = guest.status('memtest')['ops'], time.monotonic()
+    """(pages a second of its memory test, times a second) while during() runs
+    again and again."""
+    before, start, times = guest.status('memtest')['ops'], time.monotonic(), 0
     while time.monotonic() < start + least:
         during()
-    return (guest.status('memtest')['ops'] - before) / \
-        (time.monotonic() - start)
+        times += 1
+    passed = time.monotonic() - start
+    return (guest.status('memtest')['ops'] - before) / passed, times / passed
+
+
+def bystander_figures(guest, there_and_back):
+    guest.memtest(64, 3, 0)
+    alone, _ = speed(guest, lambda: time.sleep(0.2))
+    beside, rate = speed(guest, there_and_back, 6.0)
+    guest.sweep()
+    return {'alone': alone, 'beside': 100 * beside / alone,
+            'rate': 2 * BESIDE_MIB * rate}
 
 
 def ours_bystander():
-    """(pages a second alone, beside transfers)"""
     with Process(2 * GUEST_MIB + 768) as process:
         a, b, c = (process.guest(n, GUEST_MIB if n != 'c' else 256)
                    for n in 'abc')
-        c.memtest(64, 3, 0)
         for guest in (a, b):
             guest.touch_and_free(MOVE_MIB)
-        alone = speed(c, lambda: time.sleep(0.2))
 
         def back_and_forth():
             for giver, taker in ((a, b), (b, a)):
-                process.move(giver, taker, 128)
-        meanwhile = speed(c, back_and_forth, 6.0)
-        c.sweep()
-    return alone, meanwhile
+                process.move(giver, taker, BESIDE_MIB)
+        return bystander_figures(c, back_and_forth)
 
 
 def stock_bystander():
     with StockProcess('a', GUEST_MIB) as first, \
+            StockProcess('b', GUEST_MIB) as second, \
             StockProcess('c', 256) as third:
-        c = third.one
-        c.memtest(64, 3, 0)
-        first.one.touch_and_free(MOVE_MIB)
-        alone = speed(c, lambda: time.sleep(0.2))
+        a, b = first.one, second.one
+        for guest in (a, b):
+            guest.touch_and_free(MOVE_MIB)
+        small = (GUEST_MIB - BESIDE_MIB) * MIB
+        stock_balloon(b, small)
 
-        def there_and_back():
-            stock_balloon(first.one, (GUEST_MIB - 128) * MIB)
-            stock_balloon(first.one, GUEST_MIB * MIB)
-        meanwhile = speed(c, there_and_back, 6.0)
-    return alone, meanwhile
+        def back_and_forth():
+            for giver, taker in ((a, b), (b, a)):
+                stock_balloon(giver, small)
+                stock_balloon(taker, GUEST_MIB * MIB)
+        return bystander_figures(third.one, back_and_forth)
 
 
 def bench_bystander():
     """The guests that give and take run on the same CPUs: what the bystander
     loses to them it loses with upstream's balloon too, the baseline."""
-    # In turns: a machine that gets slower gets so for both.
-    rounds = [(ours_bystander(), stock_bystander()) for _ in range(ROUNDS)]
-    ours, stock = ([statistics.median(r[side][i] for r in rounds)
-                    for i in range(2)] for side in range(2))
-    row('guests-bystander-no-transfer', 'tcg', 'pages/s', ours[0], stock[0],
-        '0.99x', less=False)
-    row('guests-bystander-transfers', 'tcg', '%', 100 * ours[1] / ours[0],
-        100 * stock[1] / stock[0], less=False)
+    rounds = []
+    for _ in range(ROUNDS):
+        # In turns: a machine that gets slower gets so for both.
+        rounds.append((ours_bystander(), stock_bystander()))
+    ours, stock = (medians([r[side] for r in rounds]) for side in range(2))
+    row('guests-bystander-no-transfer', 'tcg', 'pages/s', ours['alone'],
+        stock['alone'], '0.99x', less=False)
+    row('guests-bystander-transfers', 'tcg', '%', ours['beside'],
+        stock['beside'], less=False)
+    row('guests-bystander-transfers-rate', 'tcg', 'MiB/s', ours['rate'],
+        stock['rate'], less=False)
 
 
 # ---- a boot ----
