@@ -16,7 +16,8 @@
  * taxed page, gives first (min-funding revocation), down to its entitlement,
  * never below its min; a step at most in one tick, so that a wrong estimate
  * does little harm; whole frames of 2 MiB, because that is what moves well; not
- * for less than the dead band, so that an estimate that trembles moves nothing.
+ * for less than the dead band, so that an estimate that trembles moves nothing,
+ * unless touches wait and nobody else has anything.
  * All of a tick's takes fit the mover's budget of TLB flushes, two for each
  * frame: out of one guest, into another.
  *
@@ -48,11 +49,13 @@ typedef struct Tick {
     MsPolicyGuest *guests;
     size_t count;
     MsDecision *takes, *gives;
-    size_t take_count, give_count;
+    MsDecision *lasts;          /* takes, where nothing else is left */
+    size_t take_count, give_count, last_count;
     uint64_t *extra;            /* by guest: to let go with plenty */
     uint64_t lack;              /* all that gives ask for */
     uint64_t coming;            /* asked of guests that answer */
     uint64_t taken;
+    bool urgent;                /* somebody waits */
 } Tick;
 
 static uint64_t above(uint64_t x, uint64_t y)
@@ -63,6 +66,12 @@ static uint64_t above(uint64_t x, uint64_t y)
 static uint64_t least(const MsPolicyInput *input)
 {
     return MAX(input->tuning.least_pages, 1);
+}
+
+static bool takes_for(MsReason reason)
+{
+    return reason == MS_REASON_IDLE || reason == MS_REASON_SHARES ||
+           reason == MS_REASON_PROBE;
 }
 
 static bool short_of_memory(const MsPolicyInput *input)
@@ -94,7 +103,8 @@ static uint64_t lack_of(const MsPolicyInput *input, const MsPolicyGuest *g,
     uint64_t pressed = MIN(above(g->wanted, size), g->ballooned);
     uint64_t by_balloon = MIN(pressed, above(g->entitlement, size));
 
-    if (by_balloon < least(input)) {
+    if (by_balloon < least(input) ||
+        by_balloon < ms_policy_part(size, input->tuning.dead_band_permille)) {
         by_balloon = 0;
     }
     *ret_reason = MS_REASON_NONE;
@@ -133,50 +143,75 @@ static uint64_t extra_of(const MsPolicyInput *input, const MsPolicyGuest *g,
 
 /* ---- donors ---- */
 
-/* What it could give, whole moves; and why, or why not. */
+/*
+ * For one who waits: @over in whole moves, and one more where that leaves the
+ * guest all that it uses.  Else nobody would give the last page.
+ */
+static uint64_t last_moves(const MsPolicyInput *input, const MsPolicyGuest *g,
+                           uint64_t over)
+{
+    uint64_t unit = least(input);
+    uint64_t down = over - over % unit;
+    uint64_t keep = MAX(ms_policy_used(g), g->min) + g->outgoing;
+
+    return down < over && g->allocated >= keep + down + unit
+           ? down + unit : down;
+}
+
+static bool resting(const MsPolicyInput *input, const MsPolicyGuest *g)
+{
+    return g->memory.rest_ns > input->now_ns && !short_of_memory(input);
+}
+
+/* What it could give now; and why, or why not. */
 static uint64_t over_of(const MsPolicyInput *input, const MsPolicyGuest *g,
                         MsReason *ret_reason)
 {
-    const MsPolicyTuning *t = &input->tuning;
+    uint64_t band = ms_policy_part(g->allocated,
+                                   input->tuning.dead_band_permille);
+    uint64_t step = ms_policy_part(g->allocated, input->tuning.step_permille);
     uint64_t over = above(above(g->allocated, MAX(g->entitlement, g->min)),
                           g->outgoing);
-    uint64_t band = ms_policy_part(g->allocated, t->dead_band_permille);
-    uint64_t step = ms_policy_part(g->allocated, t->step_permille);
+    bool again = input->now_ns >= g->memory.retry_ns && g->outgoing == 0;
 
     if (input->state == MEMSCHED_CONDITION_SOFT) {
         step *= 2;
     }
     if (over == 0) {
         *ret_reason = MS_REASON_NONE;
-        return 0;
-    }
-    if (g->fixed) {
+    } else if (g->fixed) {
         *ret_reason = MS_REASON_FIXED;
-        return 0;
-    }
-    if (g->memory.unresponsive) {
-        bool again = input->now_ns >= g->memory.retry_ns && g->outgoing == 0;
-
-        over = MIN(over, PROBE_MOVES * least(input));
-        *ret_reason = again ? MS_REASON_PROBE : MS_REASON_UNRESPONSIVE;
-        return again && over >= least(input) ? over : 0;
-    }
-    if (g->memory.rest_ns > input->now_ns && !short_of_memory(input)) {
+    } else if (g->memory.unresponsive && !again) {
+        *ret_reason = MS_REASON_UNRESPONSIVE;
+    } else if (g->memory.unresponsive) {
+        *ret_reason = MS_REASON_PROBE;
+        step = PROBE_MOVES * least(input);
+    } else if (resting(input, g)) {
         *ret_reason = MS_REASON_RESTING;
+    } else if (over < band && !short_of_memory(input)) {
+        *ret_reason = MS_REASON_SMALL;
+    } else {
+        *ret_reason = g->allocated > g->wanted ? MS_REASON_IDLE
+                                               : MS_REASON_SHARES;
+        step = short_of_memory(input) ? over : step;
+    }
+    if (!takes_for(*ret_reason)) {
         return 0;
     }
-    if (!short_of_memory(input)) {
-        if (over < band) {
-            *ret_reason = MS_REASON_SMALL;
-            return 0;
-        }
-        over = MIN(over, MAX(step, least(input)));
+    over = MIN(over, MAX(step, least(input)));
+    if (over < least(input)) {
+        *ret_reason = MS_REASON_SMALL;
     }
-    over -= over % least(input);
-    *ret_reason = over == 0 ? MS_REASON_SMALL :
-                  g->allocated > g->wanted ? MS_REASON_IDLE :
-                  MS_REASON_SHARES;
-    return over;
+    return over - over % least(input);
+}
+
+/* What a guest gives that has too little for whole moves, or the dead band. */
+static uint64_t last_of(const MsPolicyInput *input, const MsPolicyGuest *g)
+{
+    uint64_t over = above(above(g->allocated, MAX(g->entitlement, g->min)),
+                          g->outgoing);
+
+    return last_moves(input, g, over);
 }
 
 /* ---- order ---- */
@@ -214,35 +249,60 @@ static void sort(MsDecision *d, size_t count,
 
 /* ---- a tick ---- */
 
-static void look_at(Tick *t, size_t i)
+static void look_for_lack(Tick *t, size_t i)
 {
     const MsPolicyInput *input = t->input;
     MsPolicyGuest *g = &t->guests[i];
-    MsReason reason, donor;
-    uint64_t lack = lack_of(input, g, &reason);
-    uint64_t over = over_of(input, g, &donor);
+    uint64_t lack = lack_of(input, g, &g->reason);
 
-    g->reason = reason;
     if (!g->fixed && !g->memory.unresponsive) {
         t->coming += g->outgoing;
-    }
-    if (over > 0) {
-        t->takes[t->take_count++] = (MsDecision) {
-            .guest = i, .pages = over, .reason = donor,
-            .price = price(input, g),
-        };
-        return;
     }
     t->extra[i] = extra_of(input, g, lack);
     if (lack > 0 || t->extra[i] > 0) {
         t->gives[t->give_count++] = (MsDecision) {
             .guest = i, .give = true, .pages = lack,
-            .reason = lack > 0 ? reason : MS_REASON_RETURN,
+            .reason = lack > 0 ? g->reason : MS_REASON_RETURN,
             .price = price(input, g),
         };
         t->lack += lack;
-    } else if (reason == MS_REASON_NONE) {
-        g->reason = donor;
+        t->urgent |= lack > 0 && g->reason <= MS_REASON_WAITING;
+    }
+}
+
+static void look_for_donor(Tick *t, size_t i)
+{
+    MsPolicyGuest *g = &t->guests[i];
+    MsReason reason;
+    uint64_t over = over_of(t->input, g, &reason);
+
+    if (over > 0) {
+        t->takes[t->take_count++] = (MsDecision) {
+            .guest = i, .pages = over, .reason = reason,
+            .price = price(t->input, g),
+        };
+        return;
+    }
+    over = reason == MS_REASON_SMALL ? last_of(t->input, g) : 0;
+    if (over > 0) {
+        t->lasts[t->last_count++] = (MsDecision) {
+            .guest = i, .pages = over, .reason = MS_REASON_SHARES,
+            .price = price(t->input, g),
+        };
+    }
+    if (g->reason == MS_REASON_NONE) {
+        g->reason = reason;
+    }
+}
+
+static void look(Tick *t)
+{
+    for (size_t i = 0; i < t->count; i++) {
+        t->guests[i].pressure = ms_policy_guest_pressure(&t->guests[i]);
+        look_for_lack(t, i);
+    }
+    for (size_t i = 0; i < t->count; i++) {
+        look_for_donor(t, i);
     }
 }
 
@@ -250,7 +310,7 @@ static uint64_t need_of(const Tick *t)
 {
     const MsPolicyInput *input = t->input;
     MsWide wanted = (MsWide)t->lack + input->min_free +
-                    ms_policy_growth(t->guests, t->count);
+                    ms_policy_growth(input, t->guests, t->count);
     MsWide there = (MsWide)input->free + t->coming;
     uint64_t need, budget;
 
@@ -265,26 +325,35 @@ static uint64_t need_of(const Tick *t)
     return short_of_memory(input) ? need : MIN(need, MAX(budget, least(input)));
 }
 
-static size_t take(Tick *t, MsDecision *ret, size_t max)
+/* As many of @from as @need takes. */
+static size_t take_some(Tick *t, MsDecision *from, size_t count,
+                        uint64_t *need, MsDecision *ret, size_t max)
 {
-    uint64_t need = need_of(t);
     size_t n = 0;
 
-    sort(t->takes, t->take_count, compare_takes);
-    for (size_t i = 0; i < t->take_count; i++) {
-        MsDecision d = t->takes[i];
+    sort(from, count, compare_takes);
+    for (size_t i = 0; i < count && *need > 0 && n < max; i++) {
+        MsDecision d = from[i];
 
-        if (need == 0 || n == max) {
-            break;
-        }
-        d.pages = MIN(d.pages, need);
+        d.pages = MIN(d.pages, *need);
         t->guests[d.guest].reason = d.reason;
         ret[n++] = d;
         if (d.reason != MS_REASON_PROBE) {
             /* Nobody counts on what a probe may bring. */
-            need -= d.pages;
+            *need -= d.pages;
             t->taken += d.pages;
         }
+    }
+    return n;
+}
+
+static size_t take(Tick *t, MsDecision *ret, size_t max)
+{
+    uint64_t need = need_of(t);
+    size_t n = take_some(t, t->takes, t->take_count, &need, ret, max);
+
+    if (t->urgent) {
+        n += take_some(t, t->lasts, t->last_count, &need, ret + n, max - n);
     }
     return n;
 }
@@ -296,7 +365,7 @@ static size_t give(Tick *t, MsDecision *ret, size_t max)
     uint64_t left = there > input->min_free
                     ? (uint64_t)(there - input->min_free) : 0;
     uint64_t plenty = above(input->free, PLENTY * input->min_free +
-                            ms_policy_growth(t->guests, t->count));
+                            ms_policy_growth(input, t->guests, t->count));
     bool low = input->state == MEMSCHED_CONDITION_LOW;
     size_t n = 0;
 
@@ -334,22 +403,22 @@ size_t ms_policy_run(const MsPolicyInput *input, MsPolicyGuest *guests,
 {
     g_autofree MsDecision *takes = g_new(MsDecision, count);
     g_autofree MsDecision *gives = g_new(MsDecision, count);
+    g_autofree MsDecision *lasts = g_new(MsDecision, count);
     g_autofree uint64_t *extra = g_new0(uint64_t, count);
     Tick t = {
         .input = input, .guests = guests, .count = count, .takes = takes,
-        .gives = gives, .extra = extra,
+        .gives = gives, .lasts = lasts, .extra = extra,
     };
     size_t n;
 
     ms_policy_want(input, guests, count);
     ms_policy_entitle(input, guests, count);
-    for (size_t i = 0; i < count; i++) {
-        guests[i].pressure = ms_policy_guest_pressure(&guests[i]);
-        if (input->policy == MEMSCHED_POLICY_STATIC) {
+    look(&t);
+    if (input->policy == MEMSCHED_POLICY_STATIC) {
+        for (size_t i = 0; i < count; i++) {
             guests[i].reason = MS_REASON_STATIC;
-        } else {
-            look_at(&t, i);
         }
+        return 0;
     }
     n = take(&t, ret_decisions, max);
     return n + give(&t, ret_decisions + n, max - n);

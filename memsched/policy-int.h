@@ -32,10 +32,15 @@ static inline uint64_t ms_policy_part(uint64_t pages, uint64_t permille)
     return (uint64_t)((MsWide)pages * permille / MS_PERMILLE);
 }
 
-/*
- * What a page costs, in units of 1/1000 of one that is used: 1000 to 100000.
- * Needs @g->wanted.
- */
+/* What it is active with, and waits for: without headroom. */
+static inline uint64_t ms_policy_used(const MsPolicyGuest *g)
+{
+    uint64_t active = g->active < g->allocated ? g->active : g->allocated;
+
+    return active + g->waiting + g->incoming;
+}
+
+/* What a page costs, in 1/1000 of one that is used: 1000 to 100000. */
 uint64_t ms_policy_cost(const MsPolicyInput *input, const MsPolicyGuest *g);
 
 /* Sets @wanted of each guest. */
@@ -50,6 +55,7 @@ void ms_policy_entitle(const MsPolicyInput *input, MsPolicyGuest *guests,
 unsigned ms_policy_guest_pressure(const MsPolicyGuest *g);
 
 /* Pages that all guests together are expected to touch until the next tick. */
-uint64_t ms_policy_growth(const MsPolicyGuest *guests, size_t count);
+uint64_t ms_policy_growth(const MsPolicyInput *input,
+                          const MsPolicyGuest *guests, size_t count);
 
 #endif /* MEMSCHED_POLICY_INT_H */

@@ -1,5 +1,5 @@
 /*
- * What a guest's past says: does it answer, does it thrash, does it grow
+ * What a guest's past says: does it answer, does it thrash, idle, grow
  *
  * Owns the judgement of one snapshot against the one before, MsPolicyMemory.
  *
@@ -16,8 +16,9 @@
  * late came back.  It is left alone for a time that doubles with every further
  * mistake, and is halved by every calm time of that length.
  *
- * Grows.  Rises at once by half of the distance to the last tick's growth, and
- * falls by an eighth a tick: better too much ahead of demand than too little.
+ * Idles.  An eighth of what it holds or more is not in use, and since when.
+ *
+ * Grows.  What a tick adds, smoothed over about four ticks.
  *
  *     rest                    10 s    20 s    40 s  ...  10 min
  *     captured, of late       3/4 of it a tick before, and this tick's
@@ -39,6 +40,9 @@
 
 /* Of its size: less than this is free inside, so it is under pressure. */
 #define PRESSED_PART 16u
+
+/* Of what it holds: so much has to be idle to count. */
+#define IDLE_PART 8u
 
 static uint64_t since(uint64_t now, uint64_t before)
 {
@@ -151,11 +155,17 @@ static void watch_growth(MsPolicyGuest *g)
     MsPolicyMemory *m = &g->memory;
     uint64_t grew = since(g->allocated, m->allocated);
 
-    if (grew > m->growth) {
-        m->growth += (grew - m->growth + 1) / 2;
-    } else {
-        m->growth -= (m->growth - grew) / 8;
-        m->growth = m->growth < 8 ? grew : m->growth;
+    m->growth = (m->growth * 3 + grew) / 4;
+}
+
+static void watch_idle(const MsPolicyInput *input, MsPolicyGuest *g)
+{
+    uint64_t idle = g->allocated - MIN(ms_policy_used(g), g->allocated);
+
+    if (idle < g->allocated / IDLE_PART || idle == 0) {
+        g->memory.idle_ns = 0;
+    } else if (g->memory.idle_ns == 0) {
+        g->memory.idle_ns = MAX(input->now_ns, 1);
     }
 }
 
@@ -182,6 +192,7 @@ void ms_policy_watch(const MsPolicyInput *input, MsPolicyGuest *guests,
             watch_growth(g);
         }
         watch_pressure(g);
+        watch_idle(input, g);
         m->known = true;
         m->allocated = g->allocated;
         m->captured = g->captured;

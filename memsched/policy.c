@@ -1,30 +1,42 @@
 /*
  * What each guest is entitled to
  *
- * Owns three rules over one scheme.  A guest i has a weight w_i; there is one
- * level L, and its entitlement is
+ * Owns three rules over one scheme.  A guest i has a weight w_i, and a use
+ * u_i, which its idle memory is counted from; there is one level L, and its
+ * entitlement is
  *
- *     e_i = min(max(L * w_i, low_i), high_i),     sum of e_i <= budget
+ *     x_i = L * w_i
+ *     e_i = x_i                       where x_i <= u_i
+ *           u_i + (x_i - u_i) / k_i   else
  *
- * with the largest such L, found by bisection.  Guests that a bound stops leave
+ * but at least low_i and at most high_i, with the largest L for which the sum
+ * of all fits the budget, found by bisection.  Guests that a bound stops leave
  * more, or less, for the others: no iteration over who is stopped.
  *
- *     static     w_i = max_i: everybody the same part of what it may have
- *     shares     w_i = shares_i
- *     idle-tax   w_i = shares_i / (f_i + k (1 - f_i)),  k = 1 / (1 - tax)
+ *     static     w = max, k = 1: everybody the same part of what it may have
+ *     shares     w = shares, k = 1
+ *     idle-tax   w = shares, k = 1 / (1 - tax)
  *
- * The last one is the shares-per-page ratio with an idle memory tax of C.
+ * The last one is min-funding revocation with an idle memory tax: C.
  * Waldspurger, "Memory Resource Management in VMware ESX Server" (OSDI 2002),
- * section 5: f is the used part of a guest's memory; a page that lies idle
- * costs k times a used one.  Revoking from whoever pays the least per page
- * until all pay the same gives just the e_i above.  Used is what a guest is
- * active with and its headroom: it is not taxed for what it is to keep.
+ * section 5.  There a guest that holds e, the part f of it in use, pays with
+ * shares / (e (f + k (1 - f))) for each page, since an idle page costs k times
+ * a used one, and memory is revoked from whoever pays the least until all pay
+ * the same.  With e f = min(e, u) that ends where all pay 1 / L, which is the
+ * form above: no guest needs to be followed there step by step.
  *
- * It is done twice.  At first nobody gets more than it wants or holds already:
- * memory that a guest neither has nor asks for is lent to those who do.  If
- * something is left, all wants are met, and the rest goes on top of them by the
- * same weights, up to each guest's max.  So shares decide as soon as there is
- * not enough, and never keep memory from somebody while nobody else wants it.
+ * The tax is progressive, which the paper's is not: k - 1 doubles with every
+ * IDLE_S that a guest's memory stays idle, up to what a tax of 99 % takes.  A
+ * guest that pauses keeps most of its memory; one that sleeps loses it to those
+ * who lack it.
+ *
+ * It is done up to three times.  At first nobody gets more than it uses or
+ * holds already, or, if its balloon presses it, what it wants: memory that a
+ * guest neither has nor asks for is lent to those who do.  If something is
+ * left, everybody gets headroom on top of that; if something is left again, up
+ * to its max.  All by the same weights.  So shares decide as soon as there is
+ * not enough, headroom never keeps memory from somebody who uses it, and
+ * neither does a share that nobody claims.
  *
  * Rounding: down; what is left over, less than two pages a guest, goes to the
  * first guests that their bound does not stop, a page each in turn.
@@ -42,16 +54,27 @@
 /*
  * The level is a fixed-point number: a step of it must be less than a page of
  * the heaviest guest (2^52), its largest value the RAM of the lightest one
- * (2^44 pages by a weight of 1).
+ * (2^44 pages by a weight of 1), all of it idle and taxed a hundredfold (2^7).
  */
 #define FRACTION_BITS 52u
-#define LEVEL_BITS    96u
+#define LEVEL_BITS    104u
 #define PRESSURE_MOST 10000u
 
 /* Of the budget: what growth may be expected to take at most, in permille. */
 #define GROWTH_MOST 125u
+/* The tax on idle memory doubles after so long, and again: 1 % becomes 99 % */
+#define IDLE_S 15u
+#define IDLE_DOUBLINGS 14u
+/* k, in permille, is at most that of a tax of 99 %. */
+#define IDLE_PERMILLE_MOST 100000u
+#define IDLE_PERMILLE_BITS 7u
+/* Growth is expected to be so many times the smoothed one: it is not steady. */
+#define GROWTH_SAFETY 2u
 /* Headroom of a guest under pressure doubles a tick, up to 16 times. */
 #define DOUBLINGS 4u
+
+/* What is in use, headroom, and all that a guest may have. */
+#define STAGES 3u
 
 static uint64_t clamp(uint64_t x, uint64_t low, uint64_t high)
 {
@@ -125,11 +148,6 @@ int ms_policy_check(const MsPolicyInput *input, MemSchedMessage *ret_message)
 
 /* ---- wants ---- */
 
-static uint64_t used(const MsPolicyGuest *g)
-{
-    return MIN(g->active, g->allocated) + g->waiting + g->incoming;
-}
-
 void ms_policy_want(const MsPolicyInput *input, MsPolicyGuest *guests,
                     size_t count)
 {
@@ -143,51 +161,57 @@ void ms_policy_want(const MsPolicyInput *input, MsPolicyGuest *guests,
 
         /* Pages fit 52 bits. */
         room <<= MIN(g->memory.pressed_ticks, DOUBLINGS);
-        g->wanted = clamp(used(g) + room, g->min, ms_policy_most(g));
+        g->wanted = clamp(ms_policy_used(g) + room, g->min, ms_policy_most(g));
     }
 }
 
-uint64_t ms_policy_growth(const MsPolicyGuest *guests, size_t count)
+uint64_t ms_policy_growth(const MsPolicyInput *input,
+                          const MsPolicyGuest *guests, size_t count)
 {
     uint64_t sum = 0;
 
     for (size_t i = 0; i < count; i++) {
         sum += guests[i].memory.growth;
     }
-    return sum;
+    return MIN(sum * GROWTH_SAFETY,
+               ms_policy_part(input->budget, GROWTH_MOST));
 }
 
 /* ---- weights ---- */
 
-static uint64_t used_permille(const MsPolicyGuest *g)
+/* What would show as used if no balloon kept the guest from it. */
+static uint64_t proven_use(const MsPolicyGuest *g)
 {
-    if (g->allocated == 0) {
-        return MS_PERMILLE;
-    }
-    /* Pages fit 52 bits: the product fits 62. */
-    return MIN(g->wanted, g->allocated) * MS_PERMILLE / g->allocated;
+    return g->memory.pressed_ticks > 0 ? g->wanted : ms_policy_used(g);
 }
 
-uint64_t ms_policy_cost(const MsPolicyInput *input, const MsPolicyGuest *g)
+/* k, in permille: by the tax, and by how long its memory has been idle. */
+static uint64_t idle_permille(const MsPolicyInput *input,
+                              const MsPolicyGuest *g)
 {
-    uint64_t f = used_permille(g);
     unsigned tax = MIN(input->idle_tax_pct, 99u);
+    uint64_t more = MS_PERMILLE * 100 / (100 - tax) - MS_PERMILLE;
+    uint64_t idle_s = 0;
 
     if (input->policy != MEMSCHED_POLICY_IDLE_TAX) {
         return MS_PERMILLE;
     }
-    return f + (MS_PERMILLE - f) * 100 / (100 - tax);
+    if (g->memory.idle_ns > 0 && input->now_ns > g->memory.idle_ns) {
+        idle_s = (input->now_ns - g->memory.idle_ns) / 1000000000;
+    }
+    /* 99,000 << 14 fits. */
+    more <<= MIN(idle_s / IDLE_S, IDLE_DOUBLINGS);
+    return MIN(MS_PERMILLE + more, IDLE_PERMILLE_MOST);
 }
 
-/* At most 2^52; 0 only where there is nothing to give. */
-static uint64_t weight(const MsPolicyInput *input, const MsPolicyGuest *g)
+uint64_t ms_policy_cost(const MsPolicyInput *input, const MsPolicyGuest *g)
 {
-    if (input->policy == MEMSCHED_POLICY_STATIC) {
-        return ms_policy_most(g);
-    }
-    /* 2^32 * 10^6 / 10^3: 42 bits; at least 10, so the tax is felt. */
-    return (uint64_t)MAX(g->shares, 1u) * MS_PERMILLE * MS_PERMILLE /
-           ms_policy_cost(input, g);
+    uint64_t use = MIN(ms_policy_used(g), g->allocated);
+    /* Pages fit 52 bits: the product fits 62. */
+    uint64_t f = g->allocated > 0 ? use * MS_PERMILLE / g->allocated
+                                  : MS_PERMILLE;
+
+    return f + (MS_PERMILLE - f) * idle_permille(input, g) / MS_PERMILLE;
 }
 
 /* ---- the level ---- */
@@ -195,20 +219,39 @@ static uint64_t weight(const MsPolicyInput *input, const MsPolicyGuest *g)
 /* What a guest may get by its weight. */
 typedef struct Fill {
     uint64_t weight, low, high;
+    uint64_t use, idle_permille;
     unsigned weight_bits;
 } Fill;
+
+/* The weight is 0 only where there is nothing to give. */
+static Fill fill_of(const MsPolicyInput *input, const MsPolicyGuest *g)
+{
+    uint64_t w = input->policy == MEMSCHED_POLICY_STATIC
+                 ? ms_policy_most(g) : MAX(g->shares, 1u);
+
+    return (Fill) {
+        .weight = w, .weight_bits = 64u - __builtin_clzll(w | 1),
+        .use = proven_use(g), .idle_permille = idle_permille(input, g),
+        .high = g->min,
+    };
+}
 
 /* A product that does not fit 127 bits is more than anybody may have. */
 static uint64_t fill_at(MsWide level, const Fill *f)
 {
-    MsWide pages;
+    MsWide wide;
+    uint64_t pages;
 
     if (level >> (127 - f->weight_bits)) {
         return f->high;
     }
-    pages = (level * f->weight) >> FRACTION_BITS;
-    return clamp(pages > UINT64_MAX ? UINT64_MAX : (uint64_t)pages, f->low,
-                 f->high);
+    wide = (level * f->weight) >> FRACTION_BITS;
+    /* 2^53 times 1000 fits. */
+    pages = wide >> 53 ? UINT64_C(1) << 53 : (uint64_t)wide;
+    if (pages > f->use) {
+        pages = f->use + (pages - f->use) * MS_PERMILLE / f->idle_permille;
+    }
+    return clamp(pages, f->low, f->high);
 }
 
 static bool fits(MsWide level, const Fill *fills, size_t count,
@@ -239,7 +282,8 @@ static void level_bits(const Fill *fills, size_t count, int *ret_first,
         heaviest = MAX(heaviest, fills[i].weight_bits);
         most = MAX(most, 64u - __builtin_clzll(fills[i].high | 1));
     }
-    /* weight >= 2^(bits-1) and level >= 2^first give 2^most pages. */
+    /* weight >= 2^(bits-1) and level >= 2^first give 2^most taxed pages. */
+    most += IDLE_PERMILLE_BITS;
     *ret_first = MIN((int)LEVEL_BITS - 1,
                      (int)(FRACTION_BITS + most + 1) - (int)lightest);
     *ret_last = MAX(0, (int)FRACTION_BITS - 8 - (int)heaviest);
@@ -277,38 +321,43 @@ static void fill(const Fill *fills, MsPolicyGuest *guests, size_t count,
     }
 }
 
+/*
+ * What a guest gets at most, the first, second and third time.  What a guest
+ * under pressure would use does not show in what it uses.
+ */
+static uint64_t bound(const MsPolicyGuest *g, unsigned stage)
+{
+    uint64_t most = ms_policy_most(g);
+    uint64_t wants = stage == 0 ? proven_use(g) : g->wanted;
+
+    return stage == STAGES - 1
+           ? most : clamp(MAX(wants, g->allocated), g->min, most);
+}
+
 void ms_policy_entitle(const MsPolicyInput *input, MsPolicyGuest *guests,
                        size_t count)
 {
     g_autofree Fill *fills = g_new(Fill, count);
-    uint64_t growth = MIN(ms_policy_growth(guests, count),
-                          ms_policy_part(input->budget, GROWTH_MOST));
-    uint64_t kept = input->min_free + growth;
-    uint64_t budget = input->budget > kept ? input->budget - kept : 0;
-    MsWide sum = 0;
+    uint64_t growth = ms_policy_growth(input, guests, count);
+    uint64_t budget = input->budget > input->min_free
+                      ? input->budget - input->min_free : 0;
 
     for (size_t i = 0; i < count; i++) {
-        const MsPolicyGuest *g = &guests[i];
-        uint64_t w = weight(input, g);
-
-        fills[i] = (Fill) {
-            .weight = w, .weight_bits = 64u - __builtin_clzll(w | 1),
-            .low = g->min,
-            .high = clamp(MAX(g->wanted, g->allocated), g->min,
-                          ms_policy_most(g)),
-        };
-        sum += fills[i].high;
+        fills[i] = fill_of(input, &guests[i]);
     }
-    if (sum <= budget) {
+    for (unsigned stage = 0; stage < STAGES; stage++) {
+        MsWide sum = 0;
+
         for (size_t i = 0; i < count; i++) {
             fills[i].low = fills[i].high;
-            fills[i].high = ms_policy_most(&guests[i]);
+            fills[i].high = bound(&guests[i], stage);
+            sum += fills[i].high;
         }
-        /* Growth comes out of what is left anyway. */
-        budget = input->budget > input->min_free
-                 ? input->budget - input->min_free : 0;
+        if (sum + growth > budget) {
+            break;
+        }
     }
-    fill(fills, guests, count, budget);
+    fill(fills, guests, count, budget > growth ? budget - growth : 0);
 }
 
 /* ---- pressure ---- */
@@ -327,14 +376,14 @@ unsigned ms_policy_pressure(const MsPolicyInput *input,
     uint64_t want = 0;
 
     for (size_t i = 0; i < count; i++) {
-        want += used(&guests[i]);
+        want += ms_policy_used(&guests[i]);
     }
     return ratio(want, input->budget);
 }
 
 unsigned ms_policy_guest_pressure(const MsPolicyGuest *g)
 {
-    return ratio(used(g), g->allocated);
+    return ratio(ms_policy_used(g), g->allocated);
 }
 
 /* ---- states ---- */

@@ -73,7 +73,8 @@ typedef struct MsPolicyMemory {
     uint64_t captured_late, returned_late;      /* of late */
     uint64_t calm_ns;           /* when they become fewer */
     unsigned pressed_ticks;     /* under pressure, one after the other */
-    uint64_t growth;            /* pages a tick, as expected */
+    uint64_t idle_ns;           /* since when it has much idle; 0: has not */
+    uint64_t growth;            /* pages a tick, smoothed */
 } MsPolicyMemory;
 
 /* One guest in a snapshot. */
@@ -99,7 +100,7 @@ typedef struct MsPolicyGuest {
 
 /* Settings that have one good value; ms_policy_tuning() has it. */
 typedef struct MsPolicyTuning {
-    unsigned headroom_permille; /* of active memory, counted as used */
+    unsigned headroom_permille; /* of active memory, on top of it */
     uint64_t headroom_pages;    /* at least */
     unsigned dead_band_permille;/* of what is held: not worth a move */
     unsigned step_permille;     /* of what is held: taken a tick at most */

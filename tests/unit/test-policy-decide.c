@@ -12,7 +12,7 @@
 
 #define MOST  40
 #define MIB   UINT64_C(256)     /* pages */
-#define TICKS 400
+#define TICKS 300
 
 static MsPolicyInput host(uint64_t budget, uint64_t free)
 {
@@ -68,8 +68,8 @@ static void test_a_step_bounds_takes_and_not_gives(void)
     g_assert_cmpuint(taken(d, n, false), ==, 256 * MIB);
     input.state = MEMSCHED_CONDITION_HARD;
     n = ms_policy_run(&input, g, 2, d, 2);
-    g_assert_cmpuint(taken(d, n, false), >=, (400 - 64 + 21) * MIB);
-    g_assert_cmpuint(taken(d, n, true), ==, 400 * MIB);
+    g_assert_cmpuint(taken(d, n, false), >, 350 * MIB);
+    g_assert_cmpuint(taken(d, n, true), >, 398 * MIB);
 }
 
 static void test_the_budget_of_flushes_bounds_takes_until_hard(void)
@@ -101,11 +101,17 @@ static void test_nothing_moves_inside_of_the_dead_band(void)
     g[0].allocated = 655 * MIB;
     g[1].allocated = 625 * MIB;
     g[1].active = 625 * MIB;
-    g[1].waiting = 300 * MIB;
+    g[1].incoming = 300 * MIB;
+    g[1].waiting = 0;
     n = ms_policy_run(&input, g, 2, d, 2);
     g_assert_cmpuint(n, ==, 0);
     g_assert_cmpint(g[0].reason, ==, MS_REASON_SMALL);
     g_assert_cmpint(g[1].reason, ==, MS_REASON_NO_MEMORY);
+    /* But for who waits. */
+    g[1].incoming = 0;
+    g[1].waiting = 300 * MIB;
+    n = ms_policy_run(&input, g, 2, d, 2);
+    g_assert_cmpuint(taken(d, n, false), ==, 16 * MIB);
     input.state = MEMSCHED_CONDITION_HARD;
     n = ms_policy_run(&input, g, 2, d, 2);
     g_assert_cmpuint(taken(d, n, false), ==, 14 * MIB);
@@ -176,10 +182,11 @@ static void test_the_pool_is_filled_ahead_of_growth(void)
 
     pair(g, 0);
     g_assert_cmpuint(ms_policy_run(&input, g, 2, d, 2), ==, 0);
-    g[1].memory.growth = 100 * MIB;
+    g[1].memory.growth = 50 * MIB;
     g_assert_cmpuint(ms_policy_run(&input, g, 2, d, 2), ==, 1);
     g_assert_false(d[0].give);
-    g_assert_cmpuint(d[0].pages, >=, (100 - 64 + 21) * MIB);
+    /* Within a frame. */
+    g_assert_cmpuint(d[0].pages, >, (100 - 64 + 21 - 2) * MIB);
     g_assert_cmpuint(d[0].pages, <=, (100 - 64 + 24) * MIB);
 }
 
@@ -352,18 +359,19 @@ static void change_demand(Host *h)
 }
 
 /*
- * Whatever was before, demand that stays the same ends in quiet: after SETTLE
- * ticks nothing is taken any more, and everybody has its min.
+ * Whatever was before, demand that stays the same ends in quiet: after TICKS
+ * nothing is taken any more, and everybody has its min.  Most of that time the
+ * tax on what stays idle still rises.
  */
 static void test_constant_demand_ends_in_quiet(void)
 {
-    for (unsigned round = 0; round < 100; round++) {
+    for (unsigned round = 0; round < 50; round++) {
         Host h;
 
         random_host(&h);
         for (unsigned change = 0; change < 4; change++) {
             change_demand(&h);
-            for (unsigned i = 0; i < TICKS / 4; i++) {
+            for (unsigned i = 0; i < TICKS; i++) {
                 step(&h);
             }
             for (unsigned i = 0; i < 30; i++) {
@@ -450,7 +458,7 @@ static void test_trembling_demand_moves_nothing(void)
         change_demand(&h);
         pool = h.input.budget;
         memcpy(base, h.demand, sizeof(base));
-        for (unsigned t = 0; t < 300; t++) {
+        for (unsigned t = 0; t < TICKS; t++) {
             uint64_t took;
 
             for (size_t i = 0; i < h.count; i++) {
@@ -458,7 +466,7 @@ static void test_trembling_demand_moves_nothing(void)
                               1000;
             }
             took = step(&h);
-            moved += t >= 200 ? took : 0;
+            moved += t >= TICKS - 100 ? took : 0;
         }
         /* A hundred ticks; less than a two-hundredth of the pool in all. */
         g_assert_cmpuint(moved, <, pool / 200);

@@ -124,25 +124,42 @@ static void test_pages_that_come_back_make_it_rest(void)
     g_assert_cmpuint(g.memory.rest_ns, ==, 14 * S);
 }
 
-static void test_growth_rises_fast_and_falls_slowly(void)
+static void test_growth_is_smoothed(void)
 {
     MsPolicyGuest g = { .allocated = 0 };
     uint64_t peak;
 
     tick(&g, 1);
-    for (unsigned t = 2; t < 10; t++) {
+    for (unsigned t = 2; t < 20; t++) {
         g.allocated += 64 * MIB;
         tick(&g, t);
     }
     peak = g.memory.growth;
     g_assert_cmpuint(peak, >, 60 * MIB);
     g_assert_cmpuint(peak, <=, 64 * MIB);
-    tick(&g, 10);
-    g_assert_cmpuint(g.memory.growth, ==, peak - peak / 8);
-    for (unsigned t = 11; t < 200; t++) {
+    tick(&g, 20);
+    g_assert_cmpuint(g.memory.growth, ==, peak * 3 / 4);
+    for (unsigned t = 21; t < 100; t++) {
         tick(&g, t);
     }
     g_assert_cmpuint(g.memory.growth, ==, 0);
+}
+
+static void test_idle_time_begins_when_much_is_idle(void)
+{
+    MsPolicyGuest g = { .allocated = 80 * MIB, .active = 71 * MIB };
+
+    tick(&g, 1);
+    g_assert_cmpuint(g.memory.idle_ns, ==, 0);
+    g.active = 70 * MIB;
+    tick(&g, 2);
+    g_assert_cmpuint(g.memory.idle_ns, ==, 2 * S);
+    g.active = 0;
+    tick(&g, 3);
+    g_assert_cmpuint(g.memory.idle_ns, ==, 2 * S);
+    g.waiting = 75 * MIB;
+    tick(&g, 4);
+    g_assert_cmpuint(g.memory.idle_ns, ==, 0);
 }
 
 static void test_pressure_is_a_full_size_with_a_balloon(void)
@@ -174,8 +191,9 @@ int main(int argc, char **argv)
                     test_rest_after_oom_doubles_and_calm_halves_it);
     g_test_add_func("/pages-that-come-back-make-it-rest",
                     test_pages_that_come_back_make_it_rest);
-    g_test_add_func("/growth-rises-fast-and-falls-slowly",
-                    test_growth_rises_fast_and_falls_slowly);
+    g_test_add_func("/growth-is-smoothed", test_growth_is_smoothed);
+    g_test_add_func("/idle-time-begins-when-much-is-idle",
+                    test_idle_time_begins_when_much_is_idle);
     g_test_add_func("/pressure-is-a-full-size-with-a-balloon",
                     test_pressure_is_a_full_size_with_a_balloon);
     return g_test_run();

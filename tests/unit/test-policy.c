@@ -108,6 +108,47 @@ static void test_idle_tax_takes_from_who_does_not_use_it(void)
     g_assert_cmpuint(d[1].pages, ==, 1500);
 }
 
+/* Idle for 15 s: twice the tax; for long: as with a tax of 99 %. */
+static void test_long_idle_memory_is_taxed_more(void)
+{
+    MsPolicyGuest g[] = {
+        { .max = 10000, .shares = 1000, .allocated = 2500, .active = 2500,
+          .waiting = 5000 },
+        { .max = 10000, .shares = 1000, .allocated = 2500, .active = 0,
+          .memory.idle_ns = 1 },
+    };
+    MsPolicyInput input = exact(MEMSCHED_POLICY_IDLE_TAX, 5000, g, 2);
+    MsDecision d[MOST];
+
+    input.now_ns = UINT64_C(15000000001);
+    ms_policy_run(&input, g, 2, d, MOST);
+    g_assert_cmpuint(g[1].entitlement, ==, 5000 / 8);
+    input.now_ns = UINT64_C(7200000000000);
+    ms_policy_run(&input, g, 2, d, MOST);
+    g_assert_cmpuint(g[1].entitlement, ==, 5000 / 101);
+    input.idle_tax_pct = 0;
+    ms_policy_run(&input, g, 2, d, MOST);
+    g_assert_cmpuint(g[1].entitlement, ==, 2500);
+}
+
+/* Headroom is for when there is enough. */
+static void test_headroom_yields_to_use(void)
+{
+    MsPolicyGuest g[] = {
+        { .max = 10000, .shares = 1000, .allocated = 2000, .active = 2000 },
+        { .max = 10000, .shares = 1000, .allocated = 2500, .active = 2500,
+          .waiting = 400 },
+    };
+    MsPolicyInput input = exact(MEMSCHED_POLICY_SHARES, 5000, g, 2);
+    MsDecision d[MOST];
+
+    input.tuning.headroom_permille = 500;
+    ms_policy_run(&input, g, 2, d, MOST);
+    g_assert_cmpuint(g[0].wanted, ==, 3000);
+    g_assert_cmpuint(g[0].entitlement, ==, 2100);
+    g_assert_cmpuint(g[1].entitlement, ==, 2900);
+}
+
 /* An idle guest is taxed; one that does not hold its part does not lack it. */
 static void test_memory_that_nobody_holds_or_wants_is_lent(void)
 {
@@ -260,9 +301,10 @@ static void check_decisions(const MsPolicyInput *input,
             g_assert_cmpuint(x->allocated + d[i].pages, <=, x->entitlement);
         } else {
             take += d[i].pages;
-            /* Donors before acceptors; nobody below its entitlement. */
+            /* Donors before acceptors; entitlements, but for a part move. */
             g_assert_true(i == 0 || !d[i - 1].give);
-            g_assert_cmpuint(x->allocated, >=, x->entitlement + d[i].pages);
+            g_assert_cmpuint(x->allocated + input->tuning.least_pages, >,
+                             x->entitlement + d[i].pages);
             g_assert_cmpuint(x->allocated, >=, x->min + d[i].pages);
         }
     }
@@ -380,6 +422,9 @@ int main(int argc, char **argv)
                     test_static_gives_all_their_max_where_it_fits);
     g_test_add_func("/idle-tax-takes-from-who-does-not-use-it",
                     test_idle_tax_takes_from_who_does_not_use_it);
+    g_test_add_func("/long-idle-memory-is-taxed-more",
+                    test_long_idle_memory_is_taxed_more);
+    g_test_add_func("/headroom-yields-to-use", test_headroom_yields_to_use);
     g_test_add_func("/memory-that-nobody-holds-or-wants-is-lent",
                     test_memory_that_nobody_holds_or_wants_is_lent);
     g_test_add_func("/overload-degrades-by-shares-and-keeps-mins",
