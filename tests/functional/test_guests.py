@@ -4,6 +4,7 @@
 in docs/devel/multi-guest.rst, with guests that are boot sectors."""
 
 import os
+import re
 import signal
 import socket
 import sys
@@ -30,6 +31,15 @@ class Guests(unittest.TestCase):
         process.add(guest, process.guest_args(guest, *extra, **more))
         process.wait_state(guest, 'running')
         return process.guest_qmp(guest)
+
+    def fail_assertion(self, path):
+        """In the main loop of the guest whose -qtest socket this is."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(30)
+            sock.connect(str(path))
+            # A read of nothing: qtest asserts that there is a length.
+            sock.sendall(b'read 0x0 0x0\n')
+            sock.recv(1)
 
     def lives(self, qmp):
         self.assertEqual(qmp.command('query-status')['status'], 'running')
@@ -146,12 +156,8 @@ class Exit(Guests):
         a = self.run_guest(process, 'a', '-qtest',
                            f'unix:{process.path}/qtest,server=on,wait=off',
                            '-qtest-log', 'none')
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(30)
-            sock.connect(str(process.path / 'qtest'))
-            # A read of nothing: qtest asserts that there is a length.
-            sock.sendall(b'read 0x0 0x0\n')
-            shown = process.wait_state('a', 'failed')
+        self.fail_assertion(process.path / 'qtest')
+        shown = process.wait_state('a', 'failed')
         self.assertIn('ssert', shown['message'])
         self.lives(neighbour)
         a.close()
@@ -211,6 +217,75 @@ class Names(Guests):
         self.assertTrue(any(name.startswith('alpha/CPU')
                             for name in process.threads()),
                         process.threads())
+
+    LOGGED = re.compile(r'runstate_set|E[ABCD]X=|CPU Reset')
+
+    def logged(self, path):
+        return [line for line in Path(path).read_text().splitlines()
+                if self.LOGGED.search(line)]
+
+    def log_together(self, process, *where):
+        """Trace events, one a line, and states of CPUs, many a line."""
+        for guest in 'alpha', 'beta':
+            self.run_guest(process, guest, '-d', 'cpu_reset', '-trace',
+                           'runstate_set', *where).command('stop')
+
+    def assert_of_guests(self, lines):
+        for line in lines:
+            self.assertRegex(line, '^(alpha|beta) ')
+        for guest in 'alpha', 'beta':
+            mine = [line for line in lines if line.startswith(guest)]
+            for what in 'runstate_set', 'EAX=', 'CPU Reset':
+                self.assertTrue(any(what in line for line in mine), what)
+
+    def test_log_and_trace_lines_carry_the_guests_id(self):
+        process = self.start()
+        self.log_together(process)
+        self.assert_of_guests(self.logged(process.path / 'log'))
+
+    def test_each_guest_may_have_a_file_of_its_own(self):
+        process = self.start()
+        for guest in 'alpha', 'beta':
+            self.run_guest(process, guest, '-d', 'cpu_reset', '-D',
+                           str(process.path / guest))
+        for guest in 'alpha', 'beta':
+            lines = (process.path / guest).read_text().splitlines()
+            self.assertTrue(lines)
+            for line in lines:
+                self.assertTrue(line.startswith(f'{guest} '), line)
+
+    def test_lines_of_instance_0_are_as_upstreams(self):
+        process = self.start('-trace', 'runstate_set')
+        self.run_guest(process, 'alpha')
+        process.qmp.command('stop')
+        lines = self.logged(process.path / 'log')
+        self.assertTrue(lines)
+        for line in lines:
+            self.assertTrue(line.startswith('runstate_set'), line)
+
+    def test_a_guest_that_ends_while_it_logs_breaks_no_line_of_others(self):
+        """Its vCPU writes lines, one for each OUT, when it is ended."""
+        # out 0x80, al; jmp to it
+        chatter = b'\xe6\x80\xeb\xfc'
+        process = self.start()
+        beside = self.run_guest(process, 'beta', '-trace', 'runstate_set')
+        for _ in range(10):
+            self.run_guest(process, 'alpha', '-trace',
+                           'memory_region_ops_write', '-qtest',
+                           f'unix:{process.path}/qtest,server=on,wait=off',
+                           '-qtest-log', 'none', code=chatter).close()
+            process.wait_until(lambda: 'alpha memory_region_ops_write' in
+                               process.output()[-1000:], 'it writes')
+            self.fail_assertion(process.path / 'qtest')
+            process.wait_state('alpha', 'failed')
+            process.remove('alpha')
+            process.wait_state('alpha', None)
+        before = len(self.logged(process.path / 'log'))
+        beside.command('stop')
+        self.assertGreater(len(self.logged(process.path / 'log')), before)
+        for line in process.output().splitlines():
+            self.assertRegex(line, '^(alpha|beta) [^ ]')
+            self.assertNotIn('beta', line[1:])
 
     def test_a_second_client_of_a_guests_monitor_waits_for_the_first(self):
         process = self.start()
