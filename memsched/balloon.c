@@ -230,8 +230,11 @@ int memsched_inflate(MemSchedClient *client, const MemSchedGpaRange *ranges,
     int ret;
 
     rq.must_tell_host = must_tell_host;
-    /* Marking needs no running guest; capturing does. */
-    if (!ms_client_capture_enter(client, !must_tell_host)) {
+    /*
+     * Marking needs no leave: the mover captures what is marked when it may.
+     * A driver does not repeat what it has told once, so it must not be lost.
+     */
+    if (!must_tell_host && !ms_client_capture_enter(client, true)) {
         return -EBUSY;
     }
     ret = request_begin(&rq, client, ranges, count);
@@ -239,7 +242,9 @@ int memsched_inflate(MemSchedClient *client, const MemSchedGpaRange *ranges,
         for_each_run(&rq, must_tell_host ? inflate_later : inflate_now);
         request_end(&rq, ret_result);
     }
-    ms_client_capture_leave(client);
+    if (!must_tell_host) {
+        ms_client_capture_leave(client);
+    }
     return ret;
 }
 

@@ -302,9 +302,10 @@ typedef struct MemSchedOpResult {
 
 /*
  * Inflate.  With @must_tell_host pages may be captured after this call
- * returns, until deflated, reset or stopped; without it all captures happen
- * inside the call and incomplete frames are split.  -EBUSY if inhibited
- * (nothing taken; the guest's pages stay with it).
+ * returns, until deflated, reset or stopped: where captures are forbidden now,
+ * once they are allowed again.  Without it all captures happen inside the call
+ * and incomplete frames are split; -EBUSY if inhibited or stopped (nothing
+ * taken; the guest's pages stay with it).
  */
 MEMSCHED_API int memsched_inflate(MemSchedClient *client,
                                   const MemSchedGpaRange *ranges, size_t count,

@@ -231,6 +231,25 @@ class OneGuest(Checks):
         self.assert_filled(qtest, GIVE, 2 * FRAME, 0x5a)
         self.assert_exact(source.qmp)
 
+    def test_pages_given_during_a_cancelled_migration_are_taken_after(self):
+        source, qtest, balloon = self.machine('source')
+        self.fill_and_give(source, qtest, balloon)
+        source.qmp.command('migrate-set-parameters', max_bandwidth=4096)
+        source.qmp.command('migrate', uri='exec:cat > /dev/null')
+        self.wait(lambda: self.memory(source.qmp, 'main')['inhibited'],
+                  'captures are forbidden')
+        balloon.pages(INFLATE, (GIVE + 4 * FRAME) // PAGE, FRAME // PAGE)
+        balloon.set_actual(3 * FRAME // PAGE)
+        self.assertEqual(self.ballooned(source), 2 * FRAME)
+        self.assertEqual(self.memory(source.qmp, 'main')['given'], FRAME)
+        source.qmp.command('migrate_cancel')
+        self.wait_migrated(source.qmp, 'cancelled')
+        self.wait(lambda: self.ballooned(source) == 3 * FRAME,
+                  'what was given meanwhile is captured')
+        self.assert_filled(qtest, GIVE, 2 * FRAME, 0x5a)
+        self.assert_filled(qtest, GIVE + 5 * FRAME, 3 * FRAME, 0x5a)
+        self.assert_exact(source.qmp)
+
     def test_postcopy_and_background_snapshot_are_refused(self):
         source, qtest, balloon = self.machine('source')
         self.fill_and_give(source, qtest, balloon)
@@ -271,6 +290,26 @@ class OneGuest(Checks):
         self.assert_content(qtest)
         self.assert_filled(qtest, GIVE + 2 * FRAME, 2 * FRAME, 0)
         self.assert_filled(qtest, GIVE + 32 * MIB, 3 * PAGE, 0)
+        self.assert_exact(process.qmp)
+
+    def test_snapshot_loaded_at_the_start_brings_back_the_same(self):
+        disk = self.folder / 'disk.qcow2'
+        subprocess.run([TOP / 'build/qemu/qemu-img', 'create', '-q', '-f',
+                        'qcow2', disk, '256M'], check=True)
+        drive = ['-drive', f'if=none,id=disk,format=qcow2,file={disk}']
+        process, qtest, balloon = self.machine('first', *drive)
+        self.fill_and_give(process, qtest, balloon)
+        said = process.qmp.command('human-monitor-command',
+                                   **{'command-line': 'savevm one'})
+        self.assertEqual(said, '')
+        process.qmp.command('quit')
+        process.wait_exit()
+        process, qtest, balloon = self.machine(
+            'second', *drive, '-loadvm', 'one', driver=False)
+        self.assertEqual(self.ballooned(process), 2 * FRAME)
+        self.assert_content(qtest)
+        self.assert_filled(qtest, GIVE + 2 * FRAME, 2 * FRAME, 0)
+        self.assert_filled(qtest, GIVE + 32 * MIB, MIB, 0)
         self.assert_exact(process.qmp)
 
     def snapshot(self, qmp, command, **more):

@@ -247,6 +247,29 @@ static void test_inflate_while_inhibited_takes_nothing(void)
     guest_stop(ms);
 }
 
+/* As during a migration that then fails: the driver tells only once. */
+static void test_pages_given_while_inhibited_are_captured_later(void)
+{
+    MemSched *ms = guest_start(32 * MIB);
+    Guest *a = guest_new(ms, "a", FRAMES(8), 0);
+    MemSchedClientInfo info;
+
+    guest_fill(a, 0, 1536, 5);
+    memsched_client_inhibit(a->client, true);
+    guest_inflate(a, 0, 1024, true);
+    guest_deflate(a, 512, 512);
+    guest_query(a, &info);
+    g_assert_cmpuint(info.given_bytes, ==, FRAMES(1));
+    g_assert_cmpuint(info.ballooned_kernel_bytes, ==, 0);
+    guest_assert(a, 0, 1536, 5);
+    memsched_client_inhibit(a->client, false);
+    guest_wait_ballooned(a, 512);
+    guest_assert(a, 512, 1024, 5);
+    guest_assert_zero(a, 0, 512);
+    guest_free(a);
+    guest_stop(ms);
+}
+
 static void test_reset_gives_back_content_or_holes(void)
 {
     MemSched *ms = guest_start(32 * MIB);
@@ -582,6 +605,8 @@ int main(int argc, char **argv)
                     test_inflate_under_a_fence_puts_the_pages_back);
     g_test_add_func("/core/inhibit",
                     test_inflate_while_inhibited_takes_nothing);
+    g_test_add_func("/core/pages-given-while-inhibited-are-captured-later",
+                    test_pages_given_while_inhibited_are_captured_later);
     g_test_add_func("/core/reset", test_reset_gives_back_content_or_holes);
     g_test_add_func("/core/touched-before",
                     test_memory_that_was_touched_before_is_refused);

@@ -126,7 +126,7 @@ static void op_inflate(Run *run, Model *m)
         .length_bytes = (uint64_t)count << MEMSCHED_PAGE_SHIFT,
     };
     ret = memsched_inflate(m->guest->client, &gpa, 1, later, &result);
-    if (m->inhibited || (m->stopped && !later)) {
+    if ((m->inhibited || m->stopped) && !later) {
         g_assert_cmpint(ret, ==, -EBUSY);
         return;
     }
