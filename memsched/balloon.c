@@ -130,6 +130,7 @@ static void mark_inflated_locked(Request *rq, MemSchedRegion *region,
     MemSchedOpResult *result = &rq->result;
     uint64_t n;
 
+    ms_pages_renew(pages, first, count);
     for (; count > 0; first += n, count -= n) {
         n = ms_pages_run(pages, first, count);
         switch (ms_pages_get(pages, first)) {
@@ -260,6 +261,7 @@ static void mark_reported_locked(Request *rq, MemSchedRegion *region,
     uint64_t at = first, left = count, n;
     unsigned resident;
 
+    ms_pages_renew(pages, first, count);
     for (; left > 0; at += n, left -= n) {
         MemSchedPageState state = ms_pages_get(pages, at);
 
@@ -527,6 +529,9 @@ void memsched_reset(MemSchedClient *client, MemSchedReset kind)
     for (size_t i = 0; i < count; i++) {
         if (ms_region_enter_locked(regions[i])) {
             ms_unlock(&regions[i]->lock);
+            if (kind == MEMSCHED_RESET_SYSTEM) {
+                ms_repair_forget(regions[i]);
+            }
             reset_pages(regions[i], kind);
             ms_region_leave(regions[i]);
         }

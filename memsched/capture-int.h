@@ -24,6 +24,14 @@ void ms_capture_move_out(MsCapture *capture);
  */
 void ms_capture_put_back(MsCapture *capture);
 
+/* The guest has given up what the pages hold. */
+static inline bool ms_capture_is_dead(const MsCapture *capture)
+{
+    return capture->ops == NULL &&
+           (capture->state == MEMSCHED_PAGE_BALLOONED ||
+            capture->state == MEMSCHED_PAGE_REPORTED);
+}
+
 static inline char *ms_capture_address(const MsCapture *capture,
                                        const MsCaptureFrame *frame,
                                        unsigned page)

@@ -102,6 +102,22 @@ static void move_huge(MsCapture *c, unsigned index)
     }
 }
 
+static int discard_guest(MsCapture *c, char *address, unsigned pages)
+{
+    const MsSys *sys = c->region->ms->sys;
+    size_t bytes = (size_t)pages << MEMSCHED_PAGE_SHIFT;
+    int ret = -EACCES;
+
+    if (c->region->shared) {
+        ret = sys->madvise(sys, address, bytes, MADV_REMOVE);
+    }
+    /* A private mapping, of a file too: its pages are nobody else's. */
+    if (ret == -EACCES) {
+        ret = sys->madvise(sys, address, bytes, MADV_DONTNEED);
+    }
+    return ret;
+}
+
 /*
  * Pages [page, page + count) of the guest to positions from r->used on, around
  * whatever does not move.  False: this frame is better left alone now.
@@ -139,6 +155,13 @@ static bool move_segment(MsCapture *c, MsCaptureRun *r, unsigned page,
             }
             done++;
             break;
+        case MS_MOVE_FAULT:
+            if (!ms_capture_is_dead(c) ||
+                discard_guest(c, ms_capture_address(c, f, page + done), 1)) {
+                return false;
+            }
+            /* Broken, and nobody needs its content: as a hole. */
+            /* fall through */
         case MS_MOVE_NOENT:
             /*
              * Discarded behind our back: its frame went to the kernel, so
@@ -182,22 +205,6 @@ static void move_small(MsCapture *c, unsigned index)
 }
 
 /* ---- the same without moves ---- */
-
-static int discard_guest(MsCapture *c, char *address, unsigned pages)
-{
-    const MsSys *sys = c->region->ms->sys;
-    size_t bytes = (size_t)pages << MEMSCHED_PAGE_SHIFT;
-    int ret = -EACCES;
-
-    if (c->region->shared) {
-        ret = sys->madvise(sys, address, bytes, MADV_REMOVE);
-    }
-    /* A private mapping, of a file too: its pages are nobody else's. */
-    if (ret == -EACCES) {
-        ret = sys->madvise(sys, address, bytes, MADV_DONTNEED);
-    }
-    return ret;
-}
 
 static void discard_segment(MsCapture *c, MsCaptureRun *r, unsigned page,
                             unsigned count)

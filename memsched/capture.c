@@ -5,6 +5,7 @@
  * one region:
  *
  *   region lock   pages R or G -> C            ms_capture_add_locked()
+ *   no lock       out of their stripes         ms_protect_leave()
  *   ledger lock   for whom they will be        ask_takers()
  *   no lock       guest --move--> arena        ms_capture_move_out()
  *   no lock       by value: equal?             MsCaptureOps.verify()
@@ -194,7 +195,7 @@ static uint64_t credit(MsCapture *c)
     if (arrived > 0) {
         /* Copies that came back were granted: what is left is @pages. */
         ms_ledger_capture(&ms->ledger, &client->account, arrived);
-        if (pages > 0 && c->ops) {
+        if (pages > 0 && c->ops && c->ops->credited) {
             c->ops->credited(c, pages);
         }
         if (pages > 0 && gives(c) && ms->hooks && ms->hooks->captured) {
@@ -261,7 +262,7 @@ static void end_transit(MsCapture *c)
     ms_lock(&region->lock);
     for (unsigned i = 0; i < c->frames; i++) {
         parked[i] = end_transit_locked(c, &c->frame[i]) > 0;
-        if (c->ops) {
+        if (c->ops && c->ops->captured_locked) {
             c->ops->captured_locked(c, i);
         }
         end_frame_flags_locked(c, &c->frame[i]);
@@ -278,6 +279,12 @@ static void end_transit(MsCapture *c)
     }
 }
 
+/* No capture: all of it goes back. */
+static bool is_look(const MsCapture *c)
+{
+    return c->ops && c->ops->returned;
+}
+
 /* So that frames of a transfer are kept together from the start. */
 static void ask_takers(MsCapture *c)
 {
@@ -285,7 +292,8 @@ static void ask_takers(MsCapture *c)
 
     c->takers = 0;
     c->taker = 0;
-    if (gives(c) && !c->discard && ms->hooks && ms->hooks->takers) {
+    if (gives(c) && !c->discard && !is_look(c) && ms->hooks &&
+        ms->hooks->takers) {
         ms_lock(&ms->ledger_lock);
         c->takers = ms->hooks->takers(ms, c->region->client, c->source, c->to,
                                       MS_CAPTURE_TAKERS);
@@ -296,23 +304,31 @@ static void ask_takers(MsCapture *c)
 void ms_capture_run(MsCapture *capture)
 {
     MemSched *ms = capture->region->ms;
+    bool look = is_look(capture);
     uint64_t gone;
 
     if (capture->frames == 0) {
         return;
     }
     ask_takers(capture);
+    for (unsigned i = 0; i < capture->frames; i++) {
+        ms_protect_leave(capture->region, capture->frame[i].frame,
+                         &capture->frame[i].take, ms_capture_is_dead(capture));
+    }
     ms_capture_move_out(capture);
     if (capture->ops) {
         capture->ops->verify(capture);
     }
     judge(capture);
     ms_capture_put_back(capture);
+    if (look) {
+        capture->ops->returned(capture);
+    }
     gone = credit(capture);
     end_transit(capture);
 
     capture->captured_pages += gone;
-    if (!capture->zero) {
+    if (!capture->zero && !look) {
         capture->busy_pages += capture->pages_want - gone;
         ms_count(&ms->stats.busy_pages, capture->pages_want - gone);
     }
@@ -340,8 +356,12 @@ bool ms_capture_discarded(MemSchedRegion *region, uint64_t page)
            ms_pagemap_count(ms_pool_pagemap(ms->pool),
                             ms_region_address(region, page), 1,
                             &count) == 0 &&
-           count.present_pages + count.swapped_pages + count.zero_pages == 0;
+           count.present_pages + count.swapped_pages + count.zero_pages == 0 &&
+           /* A broken page has a marker: not discarded. */
+           ms_pagemap_is_hole(ms_pool_pagemap(ms->pool),
+                              ms_region_address(region, page)) == 1;
     if (gone) {
+        ms_protect_dropped_locked(region, page);
         ms_pages_change(&region->pages, MS_PAGE_DISCARDED, page, 1,
                         MEMSCHED_PAGE_HOLE);
         ms_pages_set_flag(&region->pages, frame, MS_FRAME_HUGE, false);

@@ -70,7 +70,10 @@ typedef struct MsCaptureTaker {
 
 typedef struct MsCapture MsCapture;
 
-/* What a capture by value adds to the steps: capture-tag.c.  NULL: nothing. */
+/*
+ * What a capture by value adds to the steps (capture-tag.c), or a look at pages
+ * (protect-join.c).  NULL: nothing; so each of the last two.
+ */
 typedef struct MsCaptureOps {
     /*
      * The batch is in the arena, no lock is held: pages that have to go back
@@ -81,6 +84,11 @@ typedef struct MsCaptureOps {
     void (*credited)(MsCapture *capture, uint64_t pages);
     /* frame.gone has changed to capture->state just now; region lock held. */
     void (*captured_locked)(MsCapture *capture, unsigned index);
+    /*
+     * What has to go back is back, C has not ended, no lock is held.  Given:
+     * this is no capture but a look at pages, all of which go back.
+     */
+    void (*returned)(MsCapture *capture);
 } MsCaptureOps;
 
 struct MsCapture {

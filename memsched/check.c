@@ -41,6 +41,30 @@ static int G_GNUC_PRINTF(2, 3) wrong(MemSchedMessage *message,
 
 /* ---- states against the kernel ---- */
 
+/* A broken page is charged for, though its frame is no more. */
+static uint64_t broken_pages_locked(MemSchedRegion *region, uint64_t f)
+{
+    const MsPagemap *pagemap = ms_pool_pagemap(region->ms->pool);
+    MsPageSet held, frames;
+    unsigned page, count;
+    uint64_t broken = 0;
+
+    ms_pages_select(&region->pages, f * FRAME_PAGES, FRAME_PAGES,
+                    MS_STATE_BIT(RESIDENT) | MS_STATE_BIT(GIVEN) |
+                    MS_STATE_BIT(POISONED), &held);
+    if (ms_pagemap_frame(pagemap, ms_region_address(region, f * FRAME_PAGES),
+                         &frames) < 0) {
+        return 0;
+    }
+    ms_pageset_subtract(&held, &frames);
+    for (unsigned p = 0; ms_pageset_run(&held, p, &page, &count);
+         p = page + 1) {
+        broken += ms_pagemap_is_hole(pagemap, ms_region_address(
+                                     region, f * FRAME_PAGES + page)) == 0;
+    }
+    return broken;
+}
+
 static int check_frame_locked(MemSchedRegion *region, uint64_t f,
                               MemSchedMessage *ret_message)
 {
@@ -51,6 +75,7 @@ static int check_frame_locked(MemSchedRegion *region, uint64_t f,
     uint64_t end = MIN((f + 1) * FRAME_PAGES, pages->end);
     char *address = ms_region_address(region, first);
     MsPagemapCount count;
+    uint64_t there;
     int ret;
 
     if (frame->transit > 0) {
@@ -61,12 +86,16 @@ static int check_frame_locked(MemSchedRegion *region, uint64_t f,
         /* No PAGEMAP_SCAN: the kernel cannot be asked. */
         return ret == -ENOTTY ? 0 : ret;
     }
-    if (count.present_pages + count.swapped_pages != frame->resident) {
+    there = count.present_pages + count.swapped_pages;
+    if (there < frame->resident && count.zero_pages == 0) {
+        there += broken_pages_locked(region, f);
+    }
+    if (there != frame->resident) {
         return wrong(ret_message, "guest '%s', %s, frame at offset 0x%" PRIx64
                      ": %u pages are resident by our map, %" PRIu64
                      " by the kernel's", region->client->id, region->name,
                      (uint64_t)(address - region->host), frame->resident,
-                     count.present_pages + count.swapped_pages);
+                     there);
     }
     if (count.zero_pages > 0) {
         return wrong(ret_message, "guest '%s', %s, frame at offset 0x%" PRIx64

@@ -248,6 +248,7 @@ void memsched_client_free(MemSchedClient *client)
     }
     ms_unlock(&ms->ledger_lock);
 
+    ms_protect_client_gone(client);
     regions = ms_client_regions(client, &count);
     for (size_t i = 0; i < count; i++) {
         memsched_region_free(regions[i]);

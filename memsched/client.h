@@ -17,6 +17,7 @@
 #include "ledger.h"
 #include "lock.h"
 #include "pool.h"
+#include "protect.h"
 #include "stats.h"
 #include "thrash.h"
 #include "uffd.h"
@@ -76,6 +77,10 @@ struct MemSchedClient {
 
     MsApps *apps;               /* its balloon applications; has a lock of its
                                    own */
+    /* recovery from memory errors, client->lock */
+    MemSchedProtection protection;
+    bool protect_changing;
+    MsProtectStats protect_stats;
 
     /* fault queue, client->lock */
     MsWaiter *waiters;

@@ -5,7 +5,9 @@
  * FAULTS_A_TURN events from one before it looks at the next: a guest with many
  * vCPUs cannot make another one wait longer than one turn of each.
  *
- * Every event ends in exactly one of four ways:
+ * A write to a protected page is not missing: the parity thread's.
+ *
+ * Every other event ends in exactly one of four ways:
  *
  *   populated   the move wakes the toucher
  *   stale       the page is there by now: woken, it touches again
@@ -141,7 +143,9 @@ static void choose_locked(MemSchedRegion *region, uint64_t page,
 static bool is_waiting_state(MemSchedPageState state)
 {
     return state != MEMSCHED_PAGE_RESIDENT && state != MEMSCHED_PAGE_GIVEN &&
-           state != MEMSCHED_PAGE_LOST && state != MEMSCHED_PAGE_TRANSIT;
+           state != MEMSCHED_PAGE_LOST && state != MEMSCHED_PAGE_TRANSIT &&
+           /* Its next touch gets a signal, which repairs it. */
+           state != MEMSCHED_PAGE_POISONED;
 }
 
 /* Park, or say what the state asks for; takes the lock and gives it back. */
@@ -236,6 +240,12 @@ static void serve_event(FaultThread *t, MemSchedClient *client,
     }
     ms_unlock(&region->lock);
 
+    if (fault->protected_page) {
+        ms_protect_fault(ms->protector, region, page);
+        ms_region_leave(region);
+        ms_region_unref(region);
+        return;
+    }
     outcome = serve_page(t, region, page, flags);
     if (outcome == REFUSED && is_device_thread(t, fault->thread_id)) {
         device = true;

@@ -16,7 +16,9 @@
 #include "pagemap.h"
 #include "pool.h"
 #include "populate.h"
+#include "protect.h"
 #include "region.h"
+#include "repair.h"
 #include "scrub.h"
 #include "stats.h"
 #include "sys.h"
@@ -66,6 +68,9 @@ struct MemSched {
     MsFaults *faults;
     MsMover *mover;
     MsTagger *tagger;           /* tagger.c: balloon applications' pages */
+    MsProtector *protector;
+    MsRepair *repair;
+    _Atomic unsigned protected_clients;
     MsSched *sched;             /* scheduler.c: tick, policy, transfers */
     MsFence fence;
     MsStats stats;

@@ -4,7 +4,7 @@
  * Owns the arithmetic of the grant rule.  Two invariants hold after every
  * function, whatever its arguments were:
  *
- *     free + sum of allocated = budget
+ *     free + sum of allocated + parity = budget
  *     SAFE: free >= need + claims,
  *           need = sum of max(0, min - allocated) + allowance
  *
@@ -228,6 +228,25 @@ uint64_t ms_ledger_unclaim(MsLedger *ledger, MsAccount *account,
     return n;
 }
 
+int ms_ledger_parity(MsLedger *ledger, MsAccount *account, uint64_t pages)
+{
+    if (pages > ms_ledger_slack(ledger)) {
+        return -ENOSPC;
+    }
+    ledger->free -= pages;
+    ledger->parity += pages;
+    account->parity += pages;
+    return 0;
+}
+
+void ms_ledger_unparity(MsLedger *ledger, MsAccount *account, uint64_t pages)
+{
+    ledger->free += pages;
+    ledger->parity -= pages;
+    account->parity -= pages;
+    ledger->rises++;
+}
+
 bool ms_ledger_safe(const MsLedger *ledger)
 {
     return ledger->free >= ledger->need &&
@@ -237,7 +256,7 @@ bool ms_ledger_safe(const MsLedger *ledger)
 const char *ms_ledger_check(const MsLedger *ledger,
                             const MsAccount *const *accounts, size_t count)
 {
-    uint64_t allocated = 0, need = 0, claims = 0;
+    uint64_t allocated = 0, need = 0, claims = 0, parity = 0;
 
     for (size_t i = 0; i < count; i++) {
         if (accounts[i] == NULL) {
@@ -249,6 +268,7 @@ const char *ms_ledger_check(const MsLedger *ledger,
         allocated += accounts[i]->allocated;
         need += need_of(accounts[i]);
         claims += accounts[i]->claim;
+        parity += accounts[i]->parity;
     }
     if (allocated != ledger->allocated) {
         return "sum of allocated pages differs from the accounts";
@@ -259,8 +279,12 @@ const char *ms_ledger_check(const MsLedger *ledger,
     if (claims != ledger->claims) {
         return "sum of claims differs from the accounts";
     }
-    if (ledger->free + ledger->allocated != ledger->budget) {
-        return "free and allocated pages do not add up to the budget";
+    if (parity != ledger->parity) {
+        return "sum of parity pages differs from the accounts";
+    }
+    if (ledger->free + ledger->allocated + ledger->parity !=
+        ledger->budget) {
+        return "free, allocated and parity pages do not add up to the budget";
     }
     if (!ms_ledger_safe(ledger)) {
         return "SAFE does not hold: more is promised than is free";

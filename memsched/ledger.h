@@ -4,7 +4,7 @@
  * Pure: integers, no clock, no lock, no system call.  The caller serialises
  * (MemSched.ledger_lock).  All numbers are 4 KiB pages.
  *
- *     free + sum of allocated = budget                               (I1)
+ *     free + sum of allocated + parity = budget                      (I1)
  *     SAFE: free >= need + claims
  *     need = sum over accounts of max(0, min - allocated) + allowance left
  *
@@ -23,6 +23,7 @@ typedef struct MsLedger {
     uint64_t budget;            /* B */
     uint64_t free;              /* F: clean or dirty, and granted to nobody */
     uint64_t allocated;         /* sum of a_i */
+    uint64_t parity;            /* protects some account's pages */
     uint64_t need;              /* see above */
     uint64_t claims;            /* sum of c_i */
     uint64_t rises;             /* how often somebody might get more than
@@ -32,6 +33,7 @@ typedef struct MsLedger {
 /* One guest's.  Read it under the ledger's lock only. */
 typedef struct MsAccount {
     uint64_t allocated;         /* a: resident, given, in transit */
+    uint64_t parity;            /* frames that protect them: apart */
     uint64_t min;               /* m */
     uint64_t max;               /* limit of what is given ahead of a touch */
     uint64_t claim;             /* c */
@@ -99,6 +101,15 @@ uint64_t ms_ledger_claim(MsLedger *ledger, MsAccount *account,
 /* Let up to @pages of the claim lapse; how many did. */
 uint64_t ms_ledger_unclaim(MsLedger *ledger, MsAccount *account,
                            uint64_t pages);
+
+/*
+ * @pages of the pool become parity of the account's pages, out of slack alone:
+ * -ENOSPC, SAFE would not hold.
+ */
+int ms_ledger_parity(MsLedger *ledger, MsAccount *account, uint64_t pages);
+
+/* They are free again. */
+void ms_ledger_unparity(MsLedger *ledger, MsAccount *account, uint64_t pages);
 
 bool ms_ledger_safe(const MsLedger *ledger);
 

@@ -5,8 +5,9 @@
  * fence without a handle and without a lock: there is never a moment at which
  * they could hold a pointer to something freed.
  *
- * Order of start: kernel, pool, scrubber, fault threads, mover, tagger,
- * scheduler's thread.  Stop goes the other way round, and only without guests.
+ * Order of start: kernel, pool, scrubber, parity thread, fault threads, mover,
+ * repair thread, tagger, scheduler's thread.  Stop goes the other way round, and
+ * only without guests.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -112,8 +113,12 @@ static void stop_parts(MemSched *ms)
     ms_sched_stop(ms->sched);
     ms_tagger_stop(ms->tagger);
     ms->tagger = NULL;
+    ms_repair_stop(ms->repair);
+    ms->repair = NULL;
     ms_mover_stop(ms->mover);
     ms->mover = NULL;
+    ms_protector_stop(ms->protector);
+    ms->protector = NULL;
     ms_faults_stop(ms->faults);
     ms->faults = NULL;
     ms_scrub_stop(ms->scrub);
@@ -163,10 +168,16 @@ static int start_parts(MemSched *ms, MemSchedMessage *ret_message)
     int ret = ms_scrub_start(ms->sys, ms->pool, 0, &ms->scrub);
 
     if (ret == 0) {
+        ret = ms_protector_start(ms, &ms->protector);
+    }
+    if (ret == 0) {
         ret = ms_faults_start(ms, FAULT_THREADS, &ms->faults);
     }
     if (ret == 0) {
         ret = ms_mover_start(ms, &ms->mover);
+    }
+    if (ret == 0) {
+        ret = ms_repair_start(ms, &ms->repair);
     }
     if (ret == 0) {
         ret = ms_tagger_start(ms, &ms->tagger);

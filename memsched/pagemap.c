@@ -198,6 +198,19 @@ int ms_pagemap_is_huge(const MsPagemap *map, const void *frame)
            == MS_ABI_PAGE_HUGE;
 }
 
+int ms_pagemap_is_hole(const MsPagemap *map, const void *address)
+{
+    uint64_t entry;
+    uint64_t index = (uintptr_t)address >> MEMSCHED_PAGE_SHIFT;
+    ssize_t n = map->sys->pread(map->sys, map->fd, &entry, sizeof(entry),
+                                index * sizeof(entry));
+
+    if (n != sizeof(entry)) {
+        return n < 0 ? n : -EIO;
+    }
+    return !(entry & (MS_ABI_PAGEMAP_PRESENT | MS_ABI_PAGEMAP_SWAPPED));
+}
+
 int ms_pagemap_pfn(const MsPagemap *map, const void *address,
                    uint64_t *ret_pfn)
 {

@@ -51,6 +51,9 @@ int ms_pagemap_frame(const MsPagemap *map, const void *frame,
  */
 int ms_pagemap_is_huge(const MsPagemap *map, const void *frame);
 
+/* 1: nothing is there, no frame, no swapped page, no marker; 0; -errno. */
+int ms_pagemap_is_hole(const MsPagemap *map, const void *address);
+
 /*
  * Frame number behind an address.  -ENOENT (no frame: a hole, or swapped),
  * -EPERM (the kernel hides PFNs: CAP_SYS_ADMIN is missing).

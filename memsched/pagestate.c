@@ -64,6 +64,7 @@ static const Changes legal[MS_PAGE_EVENTS] = {
         FROM(TAG) = H, FROM(HELD) = H,
     } },
     [MS_PAGE_RESTORE] = { { FROM(HOLE) = B | P } },
+    [MS_PAGE_RENEWED] = { { FROM(LOST) = R } },
     [MS_PAGE_DISCARDED] = { { FROM(RESIDENT) = H, FROM(GIVEN) = H } },
     [MS_PAGE_TAKE_OUT] = { { FROM(RESIDENT) = C, FROM(GIVEN) = C } },
     [MS_PAGE_TAKE_IN] = { {
@@ -244,6 +245,18 @@ int ms_pages_change_set(MsPages *pages, MsPageEvent event, uint64_t frame,
         parked |= apply_run(pages, base + first, count, to);
     }
     return parked;
+}
+
+void ms_pages_renew(MsPages *pages, uint64_t first, uint64_t count)
+{
+    uint64_t run, n;
+
+    for (uint64_t p = first; pages->count[MEMSCHED_PAGE_LOST] > 0 &&
+         ms_pages_next(pages, p, first + count, MS_STATE_BIT(LOST), &run, &n);
+         p = run + n) {
+        ms_pages_change(pages, MS_PAGE_RENEWED, run, n,
+                        MEMSCHED_PAGE_RESIDENT);
+    }
 }
 
 void ms_pages_park(MsPages *pages, uint64_t page)

@@ -28,6 +28,7 @@ typedef enum MsPageEvent {
     MS_PAGE_SYSTEM_RESET,       /* also T,S -> H (X and L hold something of
                                    the kernel's: they go through C) */
     MS_PAGE_RESTORE,            /* H -> B,P: incoming migration */
+    MS_PAGE_RENEWED,            /* L -> R: given or protected anew, reset */
     MS_PAGE_DISCARDED,          /* R,G -> H: somebody discarded the frame */
     MS_PAGE_TAKE_OUT,           /* R,G -> C: a capture begins */
     MS_PAGE_TAKE_IN,            /* H,B,P,T,S,X -> C: a populate begins */
@@ -94,6 +95,9 @@ int ms_pages_change(MsPages *pages, MsPageEvent event, uint64_t first,
 /* The same for members of @set in frame @frame. */
 int ms_pages_change_set(MsPages *pages, MsPageEvent event, uint64_t frame,
                         const MsPageSet *set, MemSchedPageState to);
+
+/* Lost ones of pages [first, first + count) are like others again. */
+void ms_pages_renew(MsPages *pages, uint64_t first, uint64_t count);
 
 /* Note a fault that waits for the end of C at this page. */
 void ms_pages_park(MsPages *pages, uint64_t page);

@@ -106,6 +106,7 @@ void memsched_query(MemSched *ms, MemSchedInfo *ret_info)
     ms_pool_counts(ms->pool, &pool);
     info.pool_bytes = BYTES(ms->ledger.budget);
     info.allocated_bytes = BYTES(ms->ledger.allocated);
+    info.parity_bytes = BYTES(ms->ledger.parity);
     info.claimed_bytes = BYTES(ms->ledger.claims);
     info.reserved_bytes = BYTES(ms->ledger.need);
     /*

@@ -44,6 +44,7 @@ void ms_region_unref(MemSchedRegion *region)
     if (atomic_fetch_sub(&region->refs, 1) != 1) {
         return;
     }
+    ms_protect_free(atomic_load(&region->protect));
     ms_tag_map_destroy(&region->tags);
     ms_pages_destroy(&region->pages);
     ms_cond_destroy(&region->cond);
@@ -310,6 +311,7 @@ int memsched_region_new(MemSchedClient *client,
         goto fail;
     }
     change_ram(client, region->length_bytes >> MEMSCHED_PAGE_SHIFT);
+    ms_protect_region_new(region);
     *ret_region = region;
     return 0;
 
@@ -337,6 +339,8 @@ void memsched_region_free(MemSchedRegion *region)
     ms_unlock(&region->lock);
 
     ms_client_wait_forget(client, region);
+    ms_protect_region_gone(region);
+    ms_repair_forget(region);
     ms_tagged_forget_region(region);
     ms_capture_region_home(region);
     ms_uffd_unregister(&client->uffd, region->host,

@@ -48,6 +48,9 @@ struct MemSchedRegion {
     uint64_t lease_first, lease_end;    /* frames that the scan reads now:
                                            nothing is taken out of them */
     MsTagMap tags;              /* of the pages in state T */
+
+    /* Set once, when its guest is first protected; NULL until then. */
+    _Atomic(struct MsProtect *) protect;
 };
 
 MemSchedRegion *ms_region_ref(MemSchedRegion *region);

@@ -131,7 +131,7 @@ MsMember *ms_stripes_add_member(MsStripes *stripes, MsGroup *group,
 
 bool ms_stripes_reap_member(MsStripes *stripes, MsMember *member)
 {
-    if (!ms_pageset_empty(&member->in)) {
+    if (member->keep || !ms_pageset_empty(&member->in)) {
         return false;
     }
     member->group->member[member->slot] = NULL;
@@ -262,8 +262,9 @@ static const char *check_group(const MsStripes *stripes, const MsGroup *group,
         return "a row's count of pages differs from its members";
     }
     for (unsigned i = 0; i < MS_PAGESET_PAGES; i++) {
-        if (count[i] == 0 && (ms_pageset_has(&group->bad[0], i) ||
-                              ms_pageset_has(&group->bad[1], i))) {
+        if (count[i] == 0 && !ms_pageset_has(&group->busy, i) &&
+            (ms_pageset_has(&group->bad[0], i) ||
+             ms_pageset_has(&group->bad[1], i))) {
             return "an empty row has bad parity";
         }
     }

@@ -36,6 +36,7 @@ typedef struct MsMember {
     uint64_t frame;
     unsigned slot;
     bool huge;                  /* one unit */
+    bool keep;                  /* pages are about to join */
     MsPageSet in;
     MsPageSet gone;             /* part of in */
     uint64_t sum[MS_PAGESET_PAGES];     /* of each page that is in */
@@ -44,13 +45,12 @@ typedef struct MsMember {
 struct MsGroup {
     unsigned index;             /* in MsStripes.group */
     unsigned used;              /* members */
-    bool keep;                  /* not empty though it looks so: a join is
-                                   about to happen */
+    unsigned keep;              /* users who want it to stay though empty */
     MsMember *member[MS_PARITY_SLOTS];
     uint8_t count[MS_PAGESET_PAGES];    /* members in each row */
     MsPageSet busy;             /* rows that somebody works on */
     MsPageSet bad[MS_PARITY_PAGES];     /* parity pages not to be used; of an
-                                           empty row never */
+                                           empty row only while it is busy */
     char *parity[MS_PARITY_PAGES];      /* NULL: not of this scheme */
     void *opaque;               /* the caller's, who owns the frames */
 };
@@ -95,7 +95,7 @@ bool ms_stripes_reap_group(MsStripes *stripes, MsGroup *group,
 MsMember *ms_stripes_add_member(MsStripes *stripes, MsGroup *group,
                                 uint64_t frame, bool huge);
 
-/* If none of its pages is in: removed, freed, true. */
+/* If none of its pages is in, and it is not kept: removed, freed, true. */
 bool ms_stripes_reap_member(MsStripes *stripes, MsMember *member);
 
 /* Pages of @set, none of which is in: in now.  sum[] is the caller's. */

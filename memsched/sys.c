@@ -15,6 +15,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/eventfd.h>
@@ -24,6 +26,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -152,6 +155,42 @@ static int real_userfaultfd(const MsSys *sys, int flags)
     return fd < 0 ? -errno : fd;
 }
 
+static ssize_t real_peek(const MsSys *sys, void *buf, const void *address,
+                         size_t bytes)
+{
+    struct iovec to = { .iov_base = buf, .iov_len = bytes };
+    struct iovec from = { .iov_base = (void *)address, .iov_len = bytes };
+    ssize_t n = process_vm_readv(getpid(), &to, 1, &from, 1, 0);
+
+    return n < 0 ? -errno : n;
+}
+
+static ssize_t real_poke(const MsSys *sys, void *address, const void *buf,
+                         size_t bytes)
+{
+    struct iovec from = { .iov_base = (void *)buf, .iov_len = bytes };
+    struct iovec to = { .iov_base = address, .iov_len = bytes };
+    ssize_t n = process_vm_writev(getpid(), &from, 1, &to, 1, 0);
+
+    return n < 0 ? -errno : n;
+}
+
+static void real_futex_wait(const MsSys *sys, _Atomic uint32_t *word,
+                            uint32_t value)
+{
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+}
+
+static void real_futex_wake(const MsSys *sys, _Atomic uint32_t *word)
+{
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+static int real_gettid(const MsSys *sys)
+{
+    return syscall(SYS_gettid);
+}
+
 static int real_random(const MsSys *sys, void *buf, size_t bytes)
 {
     size_t done = 0;
@@ -231,6 +270,11 @@ static const MsSys real_table = {
     .poll = real_poll,
     .eventfd = real_eventfd,
     .userfaultfd = real_userfaultfd,
+    .peek = real_peek,
+    .poke = real_poke,
+    .futex_wait = real_futex_wait,
+    .futex_wake = real_futex_wake,
+    .gettid = real_gettid,
     .random = real_random,
     .now_ns = real_now_ns,
     .sleep_ns = real_sleep_ns,

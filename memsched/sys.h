@@ -17,6 +17,7 @@
 #define MEMSCHED_SYS_H
 
 #include <poll.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -42,6 +43,29 @@ struct MsSys {
                 int timeout_ms);
     int (*eventfd)(const MsSys *sys, unsigned initial, int flags);
     int (*userfaultfd)(const MsSys *sys, int flags);
+
+    /*
+     * Read memory of this process that may be poisoned (-EFAULT; less than
+     * @bytes where only its start can be read) or a hole (waits for its fault,
+     * as a touch would).  1.3 us for 4 KiB, 75 us for 2 MiB.
+     */
+    ssize_t (*peek)(const MsSys *sys, void *buf, const void *address,
+                    size_t bytes);
+
+    /* Write likewise: -EFAULT, or short, where a page is poisoned. */
+    ssize_t (*poke)(const MsSys *sys, void *address, const void *buf,
+                    size_t bytes);
+
+    /*
+     * Sleep while *@word is @value, and wake who sleeps there.  May be called
+     * in a signal handler.
+     */
+    void (*futex_wait)(const MsSys *sys, _Atomic uint32_t *word,
+                       uint32_t value);
+    void (*futex_wake)(const MsSys *sys, _Atomic uint32_t *word);
+
+    /* Number of the calling thread; may be called in a signal handler. */
+    int (*gettid)(const MsSys *sys);
 
     /* Unpredictable bytes, all of them; never waits once the host is up. */
     int (*random)(const MsSys *sys, void *buf, size_t bytes);

@@ -8,8 +8,8 @@
   memsched.c -> sched -> client policy cond mover fault scan protect ledger
                          pool stats
   mover fault scan protect -> uffd -> sys
-  ledger policy decision cond stats transfer request thrash: pure, no system
-                         call, lock or clock
+  ledger policy decision cond stats transfer request thrash parity stripe:
+                         pure, no system call, lock or clock
 
 Only uffd.c issues UFFDIO_*; system calls and the clock go through sys.  lock.c
 reads the clock itself: a timed wait takes an absolute time of its own kind."""
@@ -30,15 +30,15 @@ RANKS = [
     ['sys', 'trace', 'lock', 'locks', 'bitmap'],
     ['uffd'],
     ['ledger', 'policy', 'decision', 'cond', 'stats', 'transfer', 'request',
-     'thrash', 'pagemap', 'pool', 'chunk', 'scrub', 'scrubber', 'tag', 'gf',
-     'parity'],
-    ['client', 'region', 'fault', 'mover', 'scan', 'protect', 'capture',
-     'populate', 'takeback'],
+     'thrash', 'pagemap', 'pool', 'chunk', 'scrub', 'scrubber', 'tag',
+     'parity', 'stripe'],
+    ['client', 'region', 'fault', 'mover', 'scan', 'protect', 'repair',
+     'capture', 'populate', 'takeback'],
     ['sched', 'scheduler', 'reallocate', 'event'],
     ['memsched'],
 ]
 PURE = ('ledger', 'policy', 'decision', 'cond', 'stats', 'transfer',
-        'request', 'thrash')
+        'request', 'thrash', 'parity', 'stripe')
 PURE_FORBIDDEN = re.compile(
     r'\b(?:g_mutex_\w+|g_rw_lock_\w+|pthread_\w+|clock_gettime|time|usleep|'
     r'nanosleep|g_get_monotonic_time|g_get_real_time|mmap|munmap|madvise|ioctl|'
@@ -50,7 +50,7 @@ OS_CALLS = re.compile(
 QEMU_HEADERS = re.compile(
     r'^(?:qemu|hw|qapi|qom|exec|system|monitor|migration|block|io|ui|net|'
     r'chardev|trace|standard-headers/linux/virtio_)/')
-PUBLIC = re.compile(r'^memsched/(?:memsched|types|apps)\.h$')
+PUBLIC = re.compile(r'^memsched/(?:memsched|types|apps|recovery)\.h$')
 # The layout of a tag is the wire's; everything else of the wire is not ours.
 TAG_HEADER = 'standard-headers/linux/virtio_balloon_ex.h'
 

@@ -42,8 +42,9 @@ extern "C" {
 #define MEMSCHED_API __attribute__((visibility("default")))
 #endif
 
-/* Balloon applications and conditions: a part of this contract. */
+/* Balloon applications and conditions, recovery: parts of this contract. */
 #include "memsched/apps.h"
+#include "memsched/recovery.h"
 
 /*
  * The scheduler itself: one a process

@@ -312,6 +312,32 @@ static void test_random_operations_keep_sum_and_safe(void)
     g_rand_free(r);
 }
 
+static void test_parity_comes_out_of_slack_alone(void)
+{
+    MsLedger l;
+    MsAccount a, b;
+    MsGrant grant;
+
+    ms_ledger_init(&l, 1000);
+    g_assert_cmpint(ms_ledger_admit(&l, &a, 300, NO_MAX, 0), ==, 0);
+    g_assert_cmpint(ms_ledger_admit(&l, &b, 100, NO_MAX, 0), ==, 0);
+    g_assert_cmpuint(ms_ledger_claim(&l, &b, 50), ==, 50);
+    g_assert_cmpint(ms_ledger_parity(&l, &a, 551), ==, -ENOSPC);
+    g_assert_cmpuint(l.parity + a.parity, ==, 0);
+    g_assert_cmpint(ms_ledger_parity(&l, &a, 550), ==, 0);
+    g_assert_cmpuint(l.free, ==, 450);
+    g_assert_cmpuint(ms_ledger_slack(&l), ==, 0);
+    check_two(&l, &a, &b);
+    /* What was promised is still there. */
+    g_assert_cmpuint(ms_ledger_grant(&l, &a, 400, 0, 0, &grant), ==, 300);
+    g_assert_cmpuint(ms_ledger_grant(&l, &b, 400, 0, 0, &grant), ==, 150);
+    check_two(&l, &a, &b);
+    ms_ledger_unparity(&l, &a, 550);
+    g_assert_cmpuint(ms_ledger_slack(&l), ==, 550);
+    a.parity = 1;
+    g_assert_nonnull(ms_ledger_check(&l, (const MsAccount *[]) { &a, &b }, 2));
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -329,6 +355,7 @@ int main(int argc, char **argv)
     g_test_add_func("/ledger/capture-below-min",
                     test_capture_below_min_never_becomes_a_claim);
     g_test_add_func("/ledger/limits", test_limits_change_within_slack_only);
+    g_test_add_func("/ledger/parity", test_parity_comes_out_of_slack_alone);
     g_test_add_func("/ledger/random",
                     test_random_operations_keep_sum_and_safe);
     return g_test_run();

@@ -36,6 +36,7 @@ static const struct {
     { MS_PAGE_DEVICE_RESET,  "GR BH PH" },
     { MS_PAGE_SYSTEM_RESET,  "GR BH PH TH SH" },
     { MS_PAGE_RESTORE,       "HB HP" },
+    { MS_PAGE_RENEWED,       "LR" },
     { MS_PAGE_DISCARDED,     "RH GH" },
     { MS_PAGE_TAKE_OUT,      "RC GC" },
     { MS_PAGE_TAKE_IN,       "HC BC PC TC SC XC" },

@@ -115,6 +115,9 @@ static void join(Life *life, unsigned f)
     for (unsigned p = 0; p < PAGES; p++) {
         life->in[f][p] |= ms_pageset_has(&set, p);
     }
+    m->keep = true;
+    g_assert_false(ms_stripes_reap_member(&life->stripes, m));
+    m->keep = false;
     ms_stripes_reap_member(&life->stripes, m);
 }
 
@@ -135,6 +138,9 @@ static void leave(Life *life, unsigned f)
         empty &= !life->in[f][p];
     }
     g_assert_cmpint(ms_stripes_reap_member(&life->stripes, m), ==, empty);
+    group->keep = 1;
+    g_assert_false(ms_stripes_reap_group(&life->stripes, group, &opaque));
+    group->keep = 0;
     if (ms_stripes_reap_group(&life->stripes, group, &opaque)) {
         g_assert_true(opaque == life);
         life->freed++;

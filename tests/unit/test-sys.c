@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <glib.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -89,6 +90,51 @@ static void test_small_file_is_read_whole_or_cut(void)
     fake_sys_free(fake);
 }
 
+static void test_peek_and_poke(void)
+{
+    const MsSys *sys = ms_sys_real();
+    char buf[8192], *map = mmap(NULL, 8192, PROT_READ | PROT_WRITE,
+                                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    g_assert_true(map != MAP_FAILED);
+    memset(map, 7, 8192);
+    g_assert_cmpint(sys->peek(sys, buf, map, 8192), ==, 8192);
+    g_assert_cmpmem(buf, 8192, map, 8192);
+    memset(buf, 8, 8192);
+    g_assert_cmpint(sys->poke(sys, map, buf, 8192), ==, 8192);
+    g_assert_cmpmem(buf, 8192, map, 8192);
+    g_assert_cmpint(mprotect(map + 4096, 4096, PROT_NONE), ==, 0);
+    g_assert_cmpint(sys->peek(sys, buf, map, 8192), ==, 4096);
+    g_assert_cmpint(sys->poke(sys, map, buf, 8192), ==, 4096);
+    g_assert_cmpint(sys->peek(sys, buf, map + 4096, 1), ==, -EFAULT);
+    g_assert_cmpint(sys->poke(sys, map + 4096, buf, 1), ==, -EFAULT);
+    munmap(map, 8192);
+}
+
+static void *futex_sleeper(void *opaque)
+{
+    _Atomic uint32_t *word = opaque;
+    const MsSys *sys = ms_sys_real();
+
+    while (atomic_load(word) == 1) {
+        sys->futex_wait(sys, word, 1);
+    }
+    return NULL;
+}
+
+static void test_futex(void)
+{
+    const MsSys *sys = ms_sys_real();
+    _Atomic uint32_t word = 1;
+    GThread *thread = g_thread_new("sleeper", futex_sleeper, &word);
+
+    g_assert_cmpint(sys->gettid(sys), >, 0);
+    sys->futex_wait(sys, &word, 2);     /* it is not 2: returns at once */
+    atomic_store(&word, 0);
+    sys->futex_wake(sys, &word);
+    g_thread_join(thread);
+}
+
 /* Cancelled before it begins: the calls go through, then it ends. */
 static void *call_cancelled(void *opaque)
 {
@@ -130,6 +176,9 @@ static void test_cancelled_thread_comes_back_from_each_call(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/sys/peek-and-poke-say-how-far-they-came",
+                    test_peek_and_poke);
+    g_test_add_func("/sys/futex-wakes-who-sleeps", test_futex);
     g_test_add_func("/sys/errors-are-negative-errno",
                     test_errors_are_negative_errno);
     g_test_add_func("/sys/descriptors-carry-data",

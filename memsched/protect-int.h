@@ -1,0 +1,150 @@
+/*
+ * Inside of protection: protect-*.c and repair.c
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef MEMSCHED_PROTECT_INT_H
+#define MEMSCHED_PROTECT_INT_H
+
+#include "capture.h"
+#include "lock.h"
+#include "pool.h"
+#include "protect.h"
+#include "region.h"
+#include "stripe.h"
+
+/* Pages that are worked on at a time: four times 128 KiB stay in a cache. */
+#define MS_PROTECT_CHUNK 32u
+
+/* Buffers of one operation on stripes. */
+typedef struct MsWork {
+    char *base;
+    char *data;                 /* MS_PROTECT_CHUNK pages */
+    char *old;                  /* the same: parity as it was */
+    char *aside[MS_PARITY_PAGES];       /* the same: parity to be */
+    char *page[MS_PARITY_SLOTS];        /* one page each, of one stripe */
+    char *parity[MS_PARITY_PAGES];
+    char *out[MS_PARITY_PAGES]; /* rebuilt */
+} MsWork;
+
+/* When a frame may join again. */
+typedef struct MsHeat {
+    uint32_t joined_ms;         /* of the protection's own clock */
+    uint32_t next_ms;
+    uint8_t backoff;            /* 2^n times cool_ms */
+} MsHeat;
+
+struct MsProtect {
+    MemSchedRegion *region;
+    MsLock lock;                /* rank stripe; guards what follows */
+    MsCond cond;                /* rows are no longer busy */
+    bool on;
+    MsStripes stripes;
+    unsigned users;             /* operations with busy rows, and a join */
+    MsWork *spare;              /* buffers that nobody uses now */
+    MsHeat *heat;               /* of each frame */
+    uint64_t cursor;            /* the next one to look at */
+};
+
+/* Frames of one group's parity, the opaque of MsGroup. */
+typedef struct MsParityFrames {
+    MsPoolRun run[MS_PARITY_PAGES];
+} MsParityFrames;
+
+/* NULL: this region was never protected. */
+static inline MsProtect *ms_protect_of(MemSchedRegion *region)
+{
+    return atomic_load_explicit(&region->protect, memory_order_acquire);
+}
+
+static inline char *ms_parity_address(const MsGroup *group, unsigned k,
+                                      unsigned page)
+{
+    return group->parity[k] + ((size_t)page << MEMSCHED_PAGE_SHIFT);
+}
+
+/* ---- protect-row.c ---- */
+
+MsWork *ms_work_get(MsProtect *protect);
+void ms_work_put(MsProtect *protect, MsWork *work);
+void ms_work_free(MsWork *work);        /* NULL is fine */
+
+/*
+ * The rows of the pages of @set that are in (which @set then is) become busy,
+ * the caller's; waits until nobody else has one of them.  NULL: none is in.
+ */
+MsMember *ms_rows_begin_locked(MsProtect *protect, uint64_t frame,
+                               MsPageSet *set);
+/* Rows of a group that is kept, whoever is in. */
+void ms_rows_take_locked(MsProtect *protect, MsGroup *group,
+                         const MsPageSet *set);
+/*
+ * The caller's rows are no longer busy.  Members and groups without a page
+ * go, so that @group is not to be used any more unless it is kept.
+ */
+void ms_rows_end_locked(MsProtect *protect, MsGroup *group,
+                        const MsPageSet *set);
+
+/* Rows are the caller's in all of these; no lock held. */
+
+/*
+ * The content that @member's page should have, from the others of its stripe,
+ * verified: in @work->out[0].  -EIO: not to be had.
+ */
+int ms_row_rebuild(MsProtect *protect, MsWork *work, MsMember *member,
+                   unsigned page);
+
+/*
+ * The parity of a row anew from what can be read of it, @except apart; whose
+ * content is not what it should be leaves.
+ */
+void ms_row_recompute(MsProtect *protect, MsWork *work, MsGroup *group,
+                      unsigned page, const MsMember *except);
+
+/*
+ * Take the pages of @set out of the sums, and out of the books.  Nothing is
+ * left but to unprotect them.  Without @dead broken pages stay, and are taken
+ * out of @set: nobody can write to them, and they are to be rebuilt yet.
+ */
+void ms_rows_leave(MsProtect *protect, MsWork *work, MsMember *member,
+                   MsPageSet *set, bool dead);
+
+/*
+ * @count pages at @data, not in yet, into the sums; not into the books.
+ * @fresh: they are the first of their rows.
+ */
+void ms_rows_add(MsProtect *protect, MsWork *work, const MsMember *member,
+                 unsigned page, unsigned count, const char *data, bool fresh);
+
+/* A parity page is broken, or was: a new one, and bad from now on. */
+void ms_parity_renew(MsProtect *protect, MsGroup *group, unsigned k,
+                     unsigned page);
+
+/* Give the frames back; locks of lower rank may be held. */
+void ms_parity_release(MsProtect *protect, MsParityFrames *frames);
+
+/* ---- protect-join.c ---- */
+
+/*
+ * The next frame that may join does.  Bytes that were worked on; 0: there is
+ * none now.  The worker's thread; the region is entered, no lock held.
+ */
+uint64_t ms_protect_join(MsProtect *protect, MsCapture *capture);
+
+/* ---- protect.c ---- */
+
+/*
+ * Those pages of @set that are in leave, as by ms_rows_leave(); how many, and
+ * which.  They stay protected.  No lock held.
+ */
+uint64_t ms_protect_leave_rows(MsProtect *protect, uint64_t frame,
+                               MsPageSet *set, bool dead);
+
+/* Unprotect pages of @set of a frame, all of it where it is huge. */
+void ms_protect_open(MemSchedRegion *region, uint64_t frame,
+                     const MsPageSet *set, bool wake);
+
+uint32_t ms_protect_clock_ms(const MsProtect *protect);
+MemSchedProtection ms_protect_settings(MemSchedClient *client);
+
+#endif /* MEMSCHED_PROTECT_INT_H */

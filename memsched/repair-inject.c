@@ -1,0 +1,178 @@
+/*
+ * Errors made for tests, and errors that do not matter any more
+ *
+ * An error is injected as the hardware would make it: the page's frame is gone,
+ * with its content, and a marker is there that raises SIGBUS.  While both
+ * happen the page is in C, so that nobody finds a hole in between.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include <errno.h>
+#include <glib.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <sys/mman.h>
+
+#include "gpamap.h"
+#include "instance.h"
+#include "protect-int.h"
+
+#define FRAME_PAGES MS_PAGESET_PAGES
+#define PAGE        ((size_t)MEMSCHED_PAGE_SIZE)
+
+static void say(MemSchedMessage *message, const char *format, ...)
+    G_GNUC_PRINTF(2, 3);
+
+static void say(MemSchedMessage *message, const char *format, ...)
+{
+    va_list args;
+
+    if (message) {
+        va_start(args, format);
+        g_vsnprintf(message->text, sizeof(message->text), format, args);
+        va_end(args);
+    }
+}
+
+/* The region is entered, the page R or G and in C. */
+static int inject(MemSchedRegion *region, uint64_t page)
+{
+    MemSched *ms = region->ms;
+    char *address = ms_region_address(region, page);
+    int ret = ms->sys->madvise(ms->sys, address, PAGE, MADV_DONTNEED);
+
+    if (ret == 0) {
+        ret = ms_uffd_poison(&region->client->uffd, address, 1, false);
+    }
+    return ret;
+}
+
+static int inject_page(MemSchedRegion *region, uint64_t page)
+{
+    MsProtect *protect = ms_protect_of(region);
+    MemSchedPageState was;
+    MsMember *member;
+    bool there;
+    int ret;
+
+    ms_lock(&region->lock);
+    ms_region_wait_transit_locked(region, page, 1);
+    was = ms_pages_get(&region->pages, page);
+    there = was == MEMSCHED_PAGE_RESIDENT || was == MEMSCHED_PAGE_GIVEN;
+    if (there) {
+        ms_pages_change(&region->pages, MS_PAGE_TAKE_OUT, page, 1,
+                        MEMSCHED_PAGE_TRANSIT);
+        ms_pages_set_flag(&region->pages, page / FRAME_PAGES, MS_FRAME_HUGE,
+                          false);
+        ms_pages_set_flag(&region->pages, page / FRAME_PAGES, MS_FRAME_TABLE,
+                          true);
+    }
+    ms_unlock(&region->lock);
+    if (!there) {
+        return -ENODATA;
+    }
+    if (protect) {
+        ms_lock(&protect->lock);
+        member = ms_stripes_member(&protect->stripes, page / FRAME_PAGES);
+        if (member) {
+            member->huge = false;
+        }
+        ms_unlock(&protect->lock);
+    }
+    ret = inject(region, page);
+    if (ret < 0) {
+        /* Its content is gone all the same: zeros, and lost. */
+        ms_repair_place_zeros(region, page);
+        ms_repair_end(region, page, MS_PAGE_POPULATED, MEMSCHED_PAGE_LOST);
+        return ret;
+    }
+    /* A page that was given is as dead as before. */
+    ms_repair_end(region, page, MS_PAGE_PUT_BACK,
+                  was == MEMSCHED_PAGE_GIVEN ? was : MEMSCHED_PAGE_POISONED);
+    return 0;
+}
+
+int memsched_inject_error(MemSched *ms, const char *id, uint64_t gpa,
+                          MemSchedMessage *ret_message)
+{
+    MemSchedClient *client = ms_client_get(ms, id);
+    MemSchedRegion *region;
+    uint64_t offset;
+    int ret = -EFAULT;
+    MsGpaMap *map;
+
+    if (client == NULL) {
+        say(ret_message, "there is no guest '%.*s'", MEMSCHED_ID_MAX, id);
+        return -ENOENT;
+    }
+    map = ms_client_map(client);
+    if (!ms->allow_inject) {
+        say(ret_message, "errors can be injected only where memsched was"
+            " started with allow-inject=on");
+        ret = -EPERM;
+    } else if (!ms->kernel.poison) {
+        say(ret_message, "this kernel (%s) cannot poison a page",
+            ms->kernel.release);
+        ret = -ENOTSUP;
+    } else if (ms_gpamap_find(map, gpa, &region, &offset) &&
+               ms_region_enter_locked(region)) {
+        ms_unlock(&region->lock);
+        ret = inject_page(region, region->pages.lead +
+                          (offset >> MEMSCHED_PAGE_SHIFT));
+        ms_region_leave(region);
+        if (ret < 0) {
+            say(ret_message, ret == -ENODATA
+                ? "guest '%s' has no page of its own at address 0x%" PRIx64
+                  ", which could break"
+                : "the kernel does not poison guest '%s', address 0x%" PRIx64,
+                id, gpa);
+        }
+    } else {
+        say(ret_message, "guest '%s' has no RAM at address 0x%" PRIx64, id,
+            gpa);
+    }
+    ms_gpamap_unref(map);
+    ms_client_unref(client);
+    return ret;
+}
+
+/* ---- nobody wants to know any more ---- */
+
+void ms_repair_forget(MemSchedRegion *region)
+{
+    MsPages *pages = &region->pages;
+    uint64_t page = 0, run, count;
+    bool found;
+
+    for (;;) {
+        MemSchedPageState state = MEMSCHED_PAGE_HOLE;
+
+        ms_lock(&region->lock);
+        found = ms_pages_next(pages, page, UINT64_MAX, MS_STATE_BIT(POISONED) |
+                              MS_STATE_BIT(LOST), &run, &count);
+        if (found) {
+            state = ms_pages_get(pages, run);
+        }
+        if (state == MEMSCHED_PAGE_LOST) {
+            ms_pages_renew(pages, run, 1);
+        } else if (state == MEMSCHED_PAGE_POISONED) {
+            ms_pages_change(pages, MS_PAGE_TAKE_IN, run, 1,
+                            MEMSCHED_PAGE_TRANSIT);
+        }
+        ms_unlock(&region->lock);
+        if (!found) {
+            return;
+        }
+        if (state == MEMSCHED_PAGE_POISONED) {
+            MsPageSet one;
+
+            ms_pageset_clear(&one);
+            ms_pageset_add(&one, run % FRAME_PAGES, 1);
+            ms_protect_leave(region, run / FRAME_PAGES, &one, true);
+            ms_repair_place_zeros(region, run);
+            ms_repair_end(region, run, MS_PAGE_PUT_BACK, MEMSCHED_PAGE_RESIDENT);
+        }
+        page = run + 1;
+    }
+}

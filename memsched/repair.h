@@ -1,0 +1,34 @@
+/*
+ * Repair of pages with uncorrectable errors
+ *
+ * The calls of recovery.h that meet an error, and the thread behind them.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef MEMSCHED_REPAIR_H
+#define MEMSCHED_REPAIR_H
+
+#include "memsched/recovery.h"
+#include "pagestate.h"
+
+typedef struct MsRepair MsRepair;
+
+int ms_repair_start(MemSched *ms, MsRepair **ret_repair);
+void ms_repair_stop(MsRepair *repair);  /* NULL is fine */
+
+/*
+ * What broken and lost pages of a region held does not matter any more: the
+ * machine starts anew, or the region goes away.  They are ordinary pages with
+ * zeros afterwards.  Nobody touches the guest's memory.  No lock held.
+ */
+void ms_repair_forget(MemSchedRegion *region);
+
+/* ---- repair.c and repair-inject.c only ---- */
+
+/* The page's owner ends C. */
+void ms_repair_end(MemSchedRegion *region, uint64_t page, MsPageEvent event,
+                   MemSchedPageState state);
+/* Zeros in the place of what is there; false: the kernel has no frame. */
+bool ms_repair_place_zeros(MemSchedRegion *region, uint64_t page);
+
+#endif /* MEMSCHED_REPAIR_H */
