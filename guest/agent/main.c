@@ -121,8 +121,11 @@ static int run(Agent *agent)
     g_unix_signal_add(SIGTERM, on_signal, loop);
     g_unix_signal_add(SIGINT, on_signal, loop);
     be_the_first_victim();
-    /* Fails where RLIMIT_MEMLOCK is small; then this may be paged out. */
-    mlockall(MCL_CURRENT);
+    /*
+     * What we have touched stays; untouched stack and heap cost nothing.  Fails
+     * where RLIMIT_MEMLOCK is small; then we may be paged out.
+     */
+    mlockall(MCL_CURRENT | MCL_ONFAULT);
     if (start(agent, &error)) {
         g_main_loop_run(loop);
     } else {
