@@ -38,8 +38,8 @@ void program_free(Program *program);
 void program_poke(Program *program);
 
 /*
- * Wait until @value is @expected, which the program's thread brings about; looks
- * every 5 ms, fails after a while.
+ * Wait until @value is @expected, which the program's thread brings about;
+ * looks every 5 ms, fails after a while.
  */
 void program_wait_u64(_Atomic uint64_t *value, uint64_t expected);
 void program_wait_int(atomic_int *value, int expected);

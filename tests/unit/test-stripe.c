@@ -218,13 +218,13 @@ static void test_empty_row_is_good(void)
 {
     MsStripes s;
     char parity;
+    char *pages[] = { &parity, NULL };
     MsMember *m;
     MsPageSet one;
 
     g_assert_cmpint(ms_stripes_init(&s, 2, 1, 2), ==, 0);
-    m = ms_stripes_add_member(&s, ms_stripes_add_group(
-                                  &s, (char *[]) { &parity, NULL }, NULL),
-                              1, false);
+    m = ms_stripes_add_member(&s, ms_stripes_add_group(&s, pages, NULL), 1,
+                              false);
     ms_pageset_clear(&one);
     ms_pageset_add(&one, 7, 1);
     ms_stripes_join(&s, m, &one);
