@@ -31,7 +31,6 @@ typedef struct Locals Locals;
 typedef struct Pressure Pressure;
 typedef struct Requests Requests;
 typedef struct Stats Stats;
-typedef struct Watchers Watchers;
 
 typedef struct Agent {
     AgentOptions options;
@@ -40,7 +39,6 @@ typedef struct Agent {
     Locals *locals;
     Pressure *pressure;
     Requests *requests;
-    Watchers *watchers;
     Stats *stats;
 
     bool welcome;               /* the host knows us */
@@ -118,9 +116,6 @@ bool pressure_is_on(const Pressure *pressure);
 void stats_start(Agent *agent);
 void stats_stop(Agent *agent);
 void stats_send(Agent *agent);
-
-/* watch.c: programs that only listen */
-void watchers_tell(Watchers *watchers, unsigned level);
 
 /* publish.c: the condition page, and who watches it */
 int publish_start(Agent *agent, char **ret_error);

@@ -24,7 +24,6 @@
 
 #include "agent.h"
 #include "requests.h"
-#include "watch.h"
 
 static gboolean on_signal(gpointer opaque)
 {
@@ -81,10 +80,6 @@ static gboolean start(Agent *agent, char **ret_error)
     if (!agent->locals || publish_start(agent, ret_error) < 0) {
         return FALSE;
     }
-    agent->watchers = watchers_new(run_dir, ret_error);
-    if (!agent->watchers) {
-        return FALSE;
-    }
     agent->port = port_new(agent->options.port, agent->options.root,
                            &host_port_ops, agent);
     agent->own = own_new(agent);
@@ -107,7 +102,6 @@ static void stop(Agent *agent)
         own_free(agent->own);
     }
     publish_stop(agent);
-    watchers_free(agent->watchers);
     locals_free(agent->locals);
     g_free(agent->requests);
 }

@@ -78,9 +78,6 @@ void publish_condition(Agent *agent, const struct vbx_condition *condition)
     changed = !last->is_connected || last->generation != figures.generation ||
               memcmp(last->session, figures.session, sizeof(figures.session));
     write_page(agent, &figures, changed);
-    if (changed) {
-        watchers_tell(agent->watchers, figures.level);
-    }
 }
 
 void publish_lost(Agent *agent)

@@ -303,11 +303,11 @@ static void test_condition_reaches_everybody_without_a_system_call(void)
     pretend_free(p);
 }
 
-static int connect_local(Pretend *p, const char *name, int type)
+static int connect_local(Pretend *p)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
-    g_autofree char *path = g_build_filename(p->run_dir, name, NULL);
-    int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+    g_autofree char *path = g_build_filename(p->run_dir, "socket", NULL);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 
     g_assert_cmpuint(strlen(path), <, sizeof(address.sun_path));
     strcpy(address.sun_path, path);
@@ -367,7 +367,7 @@ static void test_program_that_lies_or_babbles_hurts_nobody(void)
     BxMessage m;
 
     pretend_begin(p, 1);
-    fd = connect_local(p, "socket", SOCK_SEQPACKET);
+    fd = connect_local(p);
     bx_wire_init(&m, VBX_REGISTER, 0, 0);
     strcpy(m.reg.name, "hasty");
     say(fd, &m);
@@ -397,7 +397,7 @@ static void test_program_that_lies_or_babbles_hurts_nobody(void)
     say(fd, &m);
     expect_error(fd, VBX_CONDITION, VBX_ERROR_UNSUPPORTED);
 
-    noise = connect_local(p, "socket", SOCK_SEQPACKET);
+    noise = connect_local(p);
     g_assert_cmpint(send(noise, "what?", 5, 0), ==, 5);
     g_assert_false(hear(noise, &m));
     close(noise);
@@ -418,7 +418,7 @@ static void test_program_that_does_not_read_is_cut_off(void)
     int fd;
 
     pretend_begin(p, 1);
-    fd = connect_local(p, "socket", SOCK_SEQPACKET);
+    fd = connect_local(p);
     hello(fd);
     bx_wire_init(&m, VBX_REGISTER, 0, 0);
     strcpy(m.reg.name, "deaf");
@@ -447,7 +447,7 @@ static void test_number_of_programs_is_bounded(void)
 
     pretend_begin(p, 1);
     for (int i = 0; i <= PROGRAMS; i++) {
-        fd[i] = connect_local(p, "socket", SOCK_SEQPACKET);
+        fd[i] = connect_local(p);
         hello(fd[i]);
         bx_wire_init(&m, VBX_REGISTER, 0, 0);
         strcpy(m.reg.name, "one of many");
@@ -461,26 +461,6 @@ static void test_number_of_programs_is_bounded(void)
     for (int i = 0; i <= PROGRAMS; i++) {
         close(fd[i]);
     }
-    pretend_free(p);
-}
-
-/* systemd's protocol: a byte to read means "drop what you can". */
-static void test_program_that_knows_nothing_of_us_is_told_in_need(void)
-{
-    Pretend *p = pretend_new(NULL);
-    struct pollfd poll_fd = { .events = POLLIN };
-    char byte;
-
-    pretend_begin(p, 1);
-    poll_fd.fd = connect_local(p, "pressure", SOCK_STREAM);
-    pretend_condition(p, 1, VBX_CONDITION_SOFT, 0);
-    pretend_condition(p, 2, VBX_CONDITION_HARD, 0);
-    /* And again, as long as it lasts. */
-    for (int i = 0; i < 2; i++) {
-        g_assert_cmpint(poll(&poll_fd, 1, 20000), ==, 1);
-        g_assert_cmpint(recv(poll_fd.fd, &byte, 1, 0), ==, 1);
-    }
-    close(poll_fd.fd);
     pretend_free(p);
 }
 
@@ -511,7 +491,5 @@ int main(int argc, char **argv)
                     test_program_that_does_not_read_is_cut_off);
     g_test_add_func("/number-of-programs-is-bounded",
                     test_number_of_programs_is_bounded);
-    g_test_add_func("/program-that-knows-nothing-of-us-is-told-in-need",
-                    test_program_that_knows_nothing_of_us_is_told_in_need);
     return g_test_run();
 }
