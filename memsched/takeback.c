@@ -72,6 +72,7 @@ static void add_frames_locked(MsCapture *c, uint64_t most)
         }
         left--;
         if (frame->given > 0 || frame->transit > 0 ||
+            ms_region_is_leased(region, f) ||
             c->pages_want + frame->resident > most ||
             ms_fence_is_raised(&region->ms->fence,
                                ms_region_address(region, f * FRAME_PAGES))) {
