@@ -234,7 +234,7 @@ static void real_name_thread(const MsSys *sys, const char *name)
     prctl(PR_SET_NAME, name, 0, 0, 0);
 }
 
-static int real_background(const MsSys *sys)
+static int real_background(const MsSys *sys, bool on)
 {
     struct sched_param none = { 0 };
     pid_t tid = syscall(SYS_gettid);
@@ -242,7 +242,7 @@ static int real_background(const MsSys *sys)
     if (sched_setscheduler(tid, SCHED_BATCH, &none)) {
         return -errno;
     }
-    return setpriority(PRIO_PROCESS, tid, 15) ? -errno : 0;
+    return setpriority(PRIO_PROCESS, tid, on ? 15 : 0) ? -errno : 0;
 }
 
 static int real_urgent(const MsSys *sys)

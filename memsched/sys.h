@@ -18,6 +18,7 @@
 
 #include <poll.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -79,9 +80,10 @@ struct MsSys {
     void (*name_thread)(const MsSys *sys, const char *name);
     /*
      * Run the calling thread behind ordinary ones: nice 15 is 3.5 % of a CPU
-     * that somebody else wants, too; never preempt on waking.  Best effort.
+     * that somebody else wants, too; never preempt on waking.  Or (@on false)
+     * beside them again, which needs CAP_SYS_NICE.  Best effort.
      */
-    int (*background)(const MsSys *sys);
+    int (*background)(const MsSys *sys, bool on);
     /*
      * Run the calling thread before ordinary ones (nice -10; needs
      * CAP_SYS_NICE): each vCPU that faults waits for it.  Best effort.

@@ -392,9 +392,15 @@ static void fake_name_thread(const MsSys *sys, const char *name)
 {
 }
 
-static int fake_background(const MsSys *sys)
+static int fake_background(const MsSys *sys, bool on)
 {
-    return 0;
+    FakeSys *fake = fake_of(sys);
+    int rc;
+
+    g_mutex_lock(&fake->lock);
+    rc = fake_enter(fake, on ? FAKE_BACKGROUND : FAKE_FOREGROUND);
+    g_mutex_unlock(&fake->lock);
+    return rc;
 }
 
 static int fake_urgent(const MsSys *sys)

@@ -45,6 +45,8 @@ typedef enum FakeCall {
     FAKE_READ,                  /* of a userfaultfd */
     FAKE_READ_FILE,
     FAKE_RANDOM,
+    FAKE_BACKGROUND,            /* behind ordinary threads */
+    FAKE_FOREGROUND,            /* beside them again */
     FAKE_CALLS
 } FakeCall;
 

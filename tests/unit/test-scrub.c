@@ -65,9 +65,8 @@ static uint64_t dirty_of(MsPool *pool)
 }
 
 /* A pool whose pages are all dirty, and a scrubber on it. */
-static void scrub_until_clean(uint64_t max_bytes_per_s)
+static void scrub_until_clean(FakeSys *fake, uint64_t max_bytes_per_s)
 {
-    FakeSys *fake = fake_sys_new();
     const MsSys *sys = fake_sys(fake);
     MsPoolOptions options = { .frames = 4, .small_reserve_pages = 64 };
     static const MsPageSet none;
@@ -101,17 +100,44 @@ static void scrub_until_clean(uint64_t max_bytes_per_s)
     }
     g_assert_cmpint(ms_pool_check(pool, NULL), ==, 0);
     ms_pool_free(pool);
-    fake_sys_free(fake);
 }
 
 static void test_thread_cleans_what_comes_back(void)
 {
-    scrub_until_clean(0);
+    FakeSys *fake = fake_sys_new();
+
+    scrub_until_clean(fake, 0);
+    fake_sys_free(fake);
 }
 
 static void test_budget_slows_and_does_not_stop(void)
 {
-    scrub_until_clean(UINT64_C(1) << 30);
+    FakeSys *fake = fake_sys_new();
+
+    scrub_until_clean(fake, UINT64_C(1) << 30);
+    fake_sys_free(fake);
+}
+
+static void test_thread_comes_forward_while_clean_pages_are_few(void)
+{
+    FakeSys *fake = fake_sys_new();
+
+    scrub_until_clean(fake, 0);
+    g_assert_cmpuint(fake_calls(fake, FAKE_FOREGROUND), >=, 1);
+    /* Once at its start, once each time that it has caught up. */
+    g_assert_cmpuint(fake_calls(fake, FAKE_BACKGROUND), >=, 1);
+    g_assert_cmpuint(fake_calls(fake, FAKE_BACKGROUND), <=,
+                     fake_calls(fake, FAKE_FOREGROUND) + 1);
+    fake_sys_free(fake);
+}
+
+static void test_thread_that_may_not_come_forward_cleans_all_the_same(void)
+{
+    FakeSys *fake = fake_sys_new();
+
+    fake_fail(fake, FAKE_FOREGROUND, 0, UINT_MAX, -EACCES);
+    scrub_until_clean(fake, 0);
+    fake_sys_free(fake);
 }
 
 static void test_stop_of_an_idle_thread_returns(void)
@@ -145,6 +171,11 @@ int main(int argc, char **argv)
                     test_thread_cleans_what_comes_back);
     g_test_add_func("/scrub/budget-slows-and-does-not-stop",
                     test_budget_slows_and_does_not_stop);
+    g_test_add_func("/scrub/thread-comes-forward-while-clean-pages-are-few",
+                    test_thread_comes_forward_while_clean_pages_are_few);
+    g_test_add_func("/scrub/thread-that-may-not-come-forward-cleans-all-the-"
+                    "same",
+                    test_thread_that_may_not_come_forward_cleans_all_the_same);
     g_test_add_func("/scrub/stop-of-an-idle-thread-returns",
                     test_stop_of_an_idle_thread_returns);
     return g_test_run();
