@@ -122,17 +122,22 @@ uint64_t bench_quantile(const BenchTimes *times, unsigned q)
     return sorted.ns[(sorted.rounds - 1) * q / 1000];
 }
 
-static void line(const char *name, const char *variant, const char *suffix,
-                 const char *unit, double value, double baseline,
-                 double ratio, const char *mark)
+/* A line of the output; baseline 0: none. */
+typedef struct Line {
+    const char *name, *variant, *suffix, *unit, *mark;
+    double value, baseline, ratio;
+} Line;
+
+static void print_line(const Line *line)
 {
-    printf("%s,%s%s,%s,%.6g,", name, variant, suffix, unit, value);
-    if (baseline > 0) {
-        printf("%.6g,%.3g,", baseline, ratio);
+    printf("%s,%s%s,%s,%.6g,", line->name, line->variant,
+           line->suffix ? line->suffix : "", line->unit, line->value);
+    if (line->baseline > 0) {
+        printf("%.6g,%.3g,", line->baseline, line->ratio);
     } else {
         printf(",,");
     }
-    printf("%s\n", mark ? mark : "");
+    printf("%s\n", line->mark ? line->mark : "");
     fflush(stdout);
 }
 
@@ -142,12 +147,17 @@ void bench_rate(const char *name, const char *variant, uint64_t bytes,
 {
     for (unsigned q = 0; q < 2; q++) {
         unsigned at = q ? 0 : 500;
-        double value = bytes / GIB * 1e9 / bench_quantile(times, at);
-        double base = !baseline ? 0 :
-                      bytes / GIB * 1e9 / bench_quantile(baseline, at);
+        Line line = {
+            .name = name, .variant = variant, .suffix = q ? "-best" : "",
+            .unit = "GiB/s", .mark = mark,
+            .value = bytes / GIB * 1e9 / bench_quantile(times, at),
+        };
 
-        line(name, variant, q ? "-best" : "", "GiB/s", value, base,
-             base > 0 ? value / base : 0, mark);
+        if (baseline) {
+            line.baseline = bytes / GIB * 1e9 / bench_quantile(baseline, at);
+            line.ratio = line.value / line.baseline;
+        }
+        print_line(&line);
     }
 }
 
@@ -157,18 +167,26 @@ void bench_time(const char *name, const char *variant,
 {
     for (unsigned q = 0; q < 2; q++) {
         unsigned at = q ? 0 : 500;
-        double value = bench_quantile(times, at);
-        double base = baseline ? bench_quantile(baseline, at) : 0;
+        Line line = {
+            .name = name, .variant = variant, .suffix = q ? "-best" : "",
+            .unit = "ns", .mark = mark, .value = bench_quantile(times, at),
+        };
 
-        line(name, variant, q ? "-best" : "", "ns", value, base, base / value,
-             mark);
+        if (baseline) {
+            line.baseline = bench_quantile(baseline, at);
+            line.ratio = line.baseline / line.value;
+        }
+        print_line(&line);
     }
 }
 
 void bench_value(const char *name, const char *variant, const char *unit,
                  double value, const char *mark)
 {
-    line(name, variant, "", unit, value, 0, 0, mark);
+    print_line(&(Line) {
+        .name = name, .variant = variant, .unit = unit, .value = value,
+        .mark = mark,
+    });
 }
 
 char *bench_map(size_t bytes, bool huge)
