@@ -1,0 +1,91 @@
+/*
+ * Members of answers, which may be absent or of another type
+ *
+ * Owns the rule that an older or newer process, or a nonsensical one, leaves a
+ * hole in a table and never ends the program.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include <math.h>
+
+#include "ctl-json.h"
+
+static JsonNode *member(JsonObject *object, const char *name, JsonNodeType type)
+{
+    JsonNode *node = object ? json_object_get_member(object, name) : NULL;
+
+    return node && json_node_get_node_type(node) == type ? node : NULL;
+}
+
+JsonObject *ctl_object(JsonObject *object, const char *name)
+{
+    JsonNode *node = member(object, name, JSON_NODE_OBJECT);
+
+    return node ? json_node_get_object(node) : NULL;
+}
+
+JsonArray *ctl_array(JsonObject *object, const char *name)
+{
+    JsonNode *node = member(object, name, JSON_NODE_ARRAY);
+
+    return node ? json_node_get_array(node) : NULL;
+}
+
+const char *ctl_text(JsonObject *object, const char *name)
+{
+    JsonNode *node = member(object, name, JSON_NODE_VALUE);
+
+    return node && json_node_get_value_type(node) == G_TYPE_STRING
+           ? json_node_get_string(node) : NULL;
+}
+
+uint64_t ctl_number(JsonObject *object, const char *name)
+{
+    JsonNode *node = member(object, name, JSON_NODE_VALUE);
+
+    if (!node || json_node_get_value_type(node) != G_TYPE_INT64 ||
+        json_node_get_int(node) < 0) {
+        return CTL_NONE;
+    }
+    return json_node_get_int(node);
+}
+
+double ctl_seconds(JsonObject *object, const char *name)
+{
+    JsonNode *node = member(object, name, JSON_NODE_VALUE);
+
+    if (!node || (json_node_get_value_type(node) != G_TYPE_INT64 &&
+                  json_node_get_value_type(node) != G_TYPE_DOUBLE)) {
+        return NAN;
+    }
+    return json_node_get_double(node);
+}
+
+bool ctl_flag(JsonObject *object, const char *name)
+{
+    JsonNode *node = member(object, name, JSON_NODE_VALUE);
+
+    return node && json_node_get_value_type(node) == G_TYPE_BOOLEAN &&
+           json_node_get_boolean(node);
+}
+
+uint64_t ctl_path(JsonObject *object, const char *path)
+{
+    g_auto(GStrv) names = g_strsplit(path, ".", -1);
+    unsigned i = 0;
+
+    for (; names[i] && names[i + 1]; i++) {
+        object = ctl_object(object, names[i]);
+    }
+    return names[i] ? ctl_number(object, names[i]) : CTL_NONE;
+}
+
+JsonObject *ctl_element(JsonArray *array, unsigned i)
+{
+    JsonNode *node = array && i < json_array_get_length(array)
+                     ? json_array_get_element(array, i) : NULL;
+
+    return node && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node)
+                                                : NULL;
+}
