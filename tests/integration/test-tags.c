@@ -351,14 +351,18 @@ static void test_unmapped_pages_earn_nothing_and_come_back_by_touch(void)
     MemSchedAppRange r;
 
     give(w, 2 * 512);
+    /* The transfer may end before the order does. */
+    agent_wait_worked(w->agent, 1);
     r = (MemSchedAppRange) {
         .app = 1, .epoch = o->epoch, .count_pages = 512,
     };
     g_assert_cmpint(memsched_app_unmapped(w->a->client, &r), ==, 0);
     g_assert_cmpuint(credited(w), ==, 512);
     g_assert_cmpuint(known(w), ==, 512);
+    memsched_client_inhibit(w->a->client, true);    /* not found again yet */
     agent_assert_tag(w->agent, o, 3, 2 * 512 + 3);
     g_assert_cmpuint(known(w), ==, 511);
+    memsched_client_inhibit(w->a->client, false);
     r.first_seq = 512;
     g_assert_cmpint(memsched_app_unmapped(w->a->client, &r), ==, 0);
     g_assert_cmpuint(credited(w), ==, 0);
@@ -441,15 +445,18 @@ static void test_epochs_die_with_session_application_and_connection(void)
     g_assert_cmpuint(credited(w), ==, 0);
     g_assert_cmpuint(known(w), ==, 512);
     /* the content is known for ever, and still the guest's */
+    memsched_client_inhibit(w->a->client, true);    /* not found again yet */
     agent_assert_tag(w->agent, o, 9, 2 * 512 + 9);
     g_assert_cmpuint(known(w), ==, 511);
+    memsched_client_inhibit(w->a->client, false);
 
     agent_add(w->agent, 1, 5, true, UINT64_MAX);
     give(w, 512);
     g_assert_cmpuint(credited(w), ==, 512);
     memsched_app_unregister(w->a->client, 1);
     g_assert_cmpuint(credited(w), ==, 0);
-    g_assert_cmpuint(known(w), ==, 1023);
+    g_assert_cmpuint(known(w), >=, 1023);
+    g_assert_cmpuint(known(w), <=, 1024);
 
     agent_add(w->agent, 1, 5, true, UINT64_MAX);
     give(w, 512);
@@ -457,7 +464,8 @@ static void test_epochs_die_with_session_application_and_connection(void)
     agent_free(w->agent);
     w->agent = NULL;
     g_assert_cmpuint(credited(w), ==, 0);
-    g_assert_cmpuint(known(w), ==, 1023 + 512);
+    g_assert_cmpuint(known(w), >=, 1023 + 512);
+    g_assert_cmpuint(known(w), <=, 1024 + 512);
     world_free(w);
 }
 
