@@ -145,8 +145,7 @@ typedef struct BxCondition {
  * clock: no system call, a few hundred nanoseconds at most, any thread.
  *
  *   -ENODATA  nothing is known yet: no agent, or it has not heard from the host
- *   -EAGAIN   the agent ended while it wrote; it will be right again once the
- *             agent is back
+ *   -EAGAIN   it changed each time that it was read
  */
 int bx_condition_get(Bx *bx, BxCondition *ret_condition);
 

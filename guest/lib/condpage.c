@@ -2,17 +2,25 @@
  * The condition page: one writer, any number of readers, no system call
  *
  * A file of one page under /run, which the agent writes and everybody maps.
- * The content is guarded by a sequence lock: the writer makes the number odd,
- * writes, and makes it even; a reader that saw an odd number, or not the same
- * one before and after, reads again.
+ *
+ * Readers must not wait for the writer: it may have been preempted, or killed,
+ * between any two stores.  So there are two copies and a number, and the last
+ * bit of the number says which copy is whole:
+ *
+ *   number even: copy 0 is whole       writer: number odd, write copy 0,
+ *   number odd:  copy 1 is whole               number even, write copy 1
+ *
+ * A reader reads the copy that is whole, and again if the number has changed
+ * meanwhile.
  *
  * All words are atomic, so that a torn read is a value to throw away and not
  * undefined.  The orders need no fence: each word is stored with release after
- * the odd number, and loaded with acquire before the number is looked at again,
- * so a reader that saw any new word sees the odd number or a later one.
+ * the number that sends readers elsewhere, and loaded with acquire before the
+ * number is looked at again, so a reader that saw any new word sees that number
+ * or a later one.
  *
- * The agent can be killed between two stores.  Readers give up after a while,
- * and the next agent, which begins by making the number even, puts it right.
+ * What a writer that was killed left half done is put right by the next one
+ * before it writes: it makes both copies the same.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -31,15 +39,18 @@
 #define MAGIC   UINT64_C(0x31444e4f43584221)
 #define WORDS   (sizeof(BxFigures) / sizeof(uint64_t))
 
-/* A write takes some 50 ns; a reader that is preempted loses one round. */
+/*
+ * A reader loses a round when a write, of which there are ten a second, falls
+ * into the 50 ns that it takes.
+ */
 #define ROUNDS  100000u
 
 struct BxCondPage {
     _Atomic uint64_t magic;     /* written last, by the first agent */
     uint32_t bytes;             /* of the words; later versions have more */
     uint32_t reserved;
-    _Atomic uint64_t sequence;  /* odd: being written */
-    _Atomic uint64_t word[WORDS];
+    _Atomic uint64_t number;    /* its last bit: the copy that is whole */
+    _Atomic uint64_t word[2][WORDS];
 };
 
 _Static_assert(sizeof(struct BxCondPage) <= BX_CONDPAGE_BYTES, "one page");
@@ -83,11 +94,41 @@ static int adopt(int fd)
     return 0;
 }
 
+/* Not the copy that readers are sent to. */
+static void write_copy(BxCondPage *page, unsigned copy,
+                       const uint64_t words[WORDS])
+{
+    for (size_t i = 0; i < WORDS; i++) {
+        atomic_store_explicit(&page->word[copy][i], words[i],
+                              memory_order_release);
+    }
+}
+
+static void read_copy(const BxCondPage *page, unsigned copy,
+                      uint64_t words[WORDS])
+{
+    for (size_t i = 0; i < WORDS; i++) {
+        words[i] = atomic_load_explicit(&page->word[copy][i],
+                                        memory_order_acquire);
+    }
+}
+
+/* Whatever a writer before us was at: both copies are what readers see. */
+static void repair(BxCondPage *page)
+{
+    uint64_t number = atomic_load(&page->number), words[WORDS];
+
+    read_copy(page, number & 1, words);
+    write_copy(page, !(number & 1), words);
+    if (number & 1) {
+        atomic_store(&page->number, number + 1);
+    }
+}
+
 int bx_condpage_create(const char *path, BxCondPage **ret_page)
 {
     int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
-    struct BxCondPage *page;
-    uint64_t sequence;
+    struct BxCondPage *page = NULL;
     int rc;
 
     if (fd < 0) {
@@ -101,10 +142,7 @@ int bx_condpage_create(const char *path, BxCondPage **ret_page)
     if (rc < 0) {
         return rc;
     }
-    sequence = atomic_load(&page->sequence);
-    if (sequence & 1) {
-        atomic_store(&page->sequence, sequence + 1);
-    }
+    repair(page);
     page->bytes = sizeof(BxFigures);
     *ret_page = page;
     return 0;
@@ -113,17 +151,14 @@ int bx_condpage_create(const char *path, BxCondPage **ret_page)
 void bx_condpage_write(BxCondPage *page, const BxFigures *figures)
 {
     uint64_t words[WORDS];
-    uint64_t sequence = atomic_load_explicit(&page->sequence,
-                                             memory_order_relaxed);
+    uint64_t number = atomic_load_explicit(&page->number,
+                                           memory_order_relaxed);
 
     memcpy(words, figures, sizeof(words));
-    atomic_store_explicit(&page->sequence, sequence + 1,
-                          memory_order_relaxed);
-    for (size_t i = 0; i < WORDS; i++) {
-        atomic_store_explicit(&page->word[i], words[i], memory_order_release);
-    }
-    atomic_store_explicit(&page->sequence, sequence + 2,
-                          memory_order_release);
+    atomic_store_explicit(&page->number, number + 1, memory_order_release);
+    write_copy(page, 0, words);
+    atomic_store_explicit(&page->number, number + 2, memory_order_release);
+    write_copy(page, 1, words);
     atomic_store_explicit(&page->magic, MAGIC, memory_order_release);
 }
 
@@ -161,17 +196,11 @@ int bx_condpage_read(const BxCondPage *page, BxFigures *ret_figures)
         return -ENODATA;
     }
     for (unsigned round = 0; round < ROUNDS; round++) {
-        uint64_t before = atomic_load_explicit(&page->sequence,
+        uint64_t before = atomic_load_explicit(&page->number,
                                                memory_order_acquire);
 
-        if (before & 1) {
-            continue;
-        }
-        for (size_t i = 0; i < WORDS; i++) {
-            words[i] = atomic_load_explicit(&page->word[i],
-                                            memory_order_acquire);
-        }
-        if (atomic_load_explicit(&page->sequence, memory_order_relaxed) ==
+        read_copy(page, before & 1, words);
+        if (atomic_load_explicit(&page->number, memory_order_relaxed) ==
             before) {
             memcpy(ret_figures, words, sizeof(words));
             return 0;

@@ -48,8 +48,8 @@ int bx_condpage_open(const char *path, const BxCondPage **ret_page,
                      uint64_t *ret_inode);
 
 /*
- * Any thread.  -ENODATA: nothing was written yet.  -EAGAIN: the writer does not
- * come to an end.
+ * Any thread; never waits for the writer.  -ENODATA: nothing was written yet.
+ * -EAGAIN: it is written anew faster than it can be read.
  */
 int bx_condpage_read(const BxCondPage *page, BxFigures *ret_figures);
 

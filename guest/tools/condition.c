@@ -134,7 +134,7 @@ int ctl_condition(const char *run_dir, bool json, bool watch)
         fprintf(stderr, "bxctl: %s/condition: %s\n", run_dir, rc == -ENODATA
                 ? "nothing is known yet: balloon-exd does not run, or the "
                   "host has said nothing"
-                : "half written: balloon-exd has been killed");
+                : strerror(-rc));
         status = CTL_FAILED;
     } else if (json) {
         print_json(&condition);
