@@ -131,9 +131,13 @@ static void take_welcome(Agent *agent, const BxMessage *m)
     g_message(again ? "a new session with the host"
                     : "a session with the host");
     end_session(agent);
-    own_welcome(agent->own, m->welcome.features);
     locals_new_session(agent->locals);
-    locals_register_all(agent->locals);
+    if (agent->apps_max) {
+        own_welcome(agent->own, m->welcome.features);
+        locals_register_all(agent->locals);
+    } else {
+        g_message("the host has no use for memory; it tells conditions only");
+    }
     stats_send(agent);
 }
 
@@ -168,8 +172,9 @@ static void take_error(Agent *agent, const BxMessage *m)
         requests_remove(r);
         locals_answer(agent->locals, client, &copy);
     } else if (m->error.type == VBX_HELLO) {
-        g_warning("the host refuses to speak with this version (error %u)",
-                  m->error.code);
+        g_warning(m->error.code == VBX_ERROR_STATE
+                  ? "the host speaks with this guest over another connection"
+                  : "the host does not speak this version of the protocol");
         port_reopen(agent->port);
     } else if (m->error.type == VBX_REGISTER) {
         locals_refused(agent->locals, m->header.app);

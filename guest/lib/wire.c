@@ -53,11 +53,6 @@ static bool check_hello(const BxMessage *m)
            m->hello.held_bytes <= BYTES_MAX;
 }
 
-static bool check_welcome(const BxMessage *m)
-{
-    return m->welcome.apps_max > 0;
-}
-
 static bool check_register(const BxMessage *m)
 {
     return m->reg.priority <= VBX_PRIORITY_MAX &&
@@ -137,7 +132,7 @@ static bool check_sleep(const BxMessage *m)
 
 static const Layout layouts[] = {
     { VBX_HELLO, UP, "HELLO", "2248b", check_hello },
-    { VBX_WELCOME, DOWN, "WELCOME", "224b", check_welcome },
+    { VBX_WELCOME, DOWN, "WELCOME", "224b", NULL },
     { VBX_ERROR, BOTH, "ERROR", "224", NULL },
     { VBX_PING, BOTH, "PING", "", NULL },
     { VBX_PONG, BOTH, "PONG", "", NULL },

@@ -229,6 +229,27 @@ static void test_host_of_another_version_is_refused(void)
     pretend_free(p);
 }
 
+/* It has nothing to manage, and knows the condition all the same. */
+static void test_host_that_takes_no_application_is_only_listened_to(void)
+{
+    Pretend *p = pretend_new(NULL);
+    BxMessage m;
+
+    pretend_accept(p);
+    pretend_expect(p, VBX_HELLO, 0, &m);
+    bx_wire_init(&m, VBX_WELCOME, 0, 0);
+    m.welcome.version = VBX_VERSION;
+    pretend_send(p, &m);
+    bx_wire_init(&m, VBX_PING, 0, 5);
+    pretend_send(p, &m);
+    /* No registration before that. */
+    pretend_expect(p, VBX_PONG, 0, &m);
+    bx_wire_init(&m, VBX_POLL, 0, 0);
+    pretend_send(p, &m);
+    pretend_expect(p, VBX_STATISTICS, 0, &m);
+    pretend_free(p);
+}
+
 static void test_agent_is_the_first_victim(void)
 {
     Pretend *p = pretend_new(NULL);
@@ -285,6 +306,8 @@ int main(int argc, char **argv)
         test_message_that_makes_no_sense_is_answered_and_disturbs_not);
     g_test_add_func("/host-of-another-version-is-refused",
                     test_host_of_another_version_is_refused);
+    g_test_add_func("/host-that-takes-no-application-is-only-listened-to",
+                    test_host_that_takes_no_application_is_only_listened_to);
     g_test_add_func("/agent-is-the-first-victim",
                     test_agent_is_the_first_victim);
     g_test_add_func(

@@ -150,7 +150,6 @@ static const struct {
     { "too short for its type", VBX_PING, BX_FROM_HOST, 4, 2, VBX_RESERVE,
       -EPROTO },
     { "versions reversed", VBX_HELLO, BX_FROM_APP, 24, 2, 9, -EPROTO },
-    { "no application allowed", VBX_WELCOME, BX_FROM_HOST, 26, 2, 0, -EPROTO },
     { "priority 10", VBX_REGISTER, BX_FROM_APP, 28, 4, 10, -EPROTO },
     { "name not ended", VBX_REGISTER, BX_FROM_APP, 71, 1, 'x', -EPROTO },
     { "no name", VBX_REGISTER, BX_FROM_APP, 40, 1, 0, -EPROTO },
