@@ -30,8 +30,6 @@ EXCEPTIONS = {
         'one driver of pretended applications, many short cases of it',
     'tests/integration/test-transfer-real.c':
         'one pair of pretended guests, many short cases of it',
-    'tests/qtest/balloon-ex-apps-test.c':
-        'one driver for libqos, many short cases of it',
 }
 
 
