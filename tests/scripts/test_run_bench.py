@@ -5,6 +5,7 @@
 import importlib.machinery
 import importlib.util
 import sys
+import tempfile
 import unittest
 from pathlib import Path
 
@@ -50,6 +51,44 @@ class Lines(unittest.TestCase):
     def test_the_picture_has_a_bar_for_each_mark(self):
         rows = run_bench.rows_of('a,b,us,5,,,10\nc,d,us,5,,,\n')
         self.assertEqual(run_bench.svg(rows).count('<rect x='), 1)
+
+
+class Runs(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        for name, value in (('OUT', self.folder), ('LIMIT_S', 20)):
+            before = getattr(run_bench, name)
+            self.addCleanup(setattr, run_bench, name, before)
+            setattr(run_bench, name, value)
+
+    def program(self, text):
+        path = self.folder / 'bench-a.py'
+        path.write_text(text)
+        return path
+
+    def test_a_program_that_fails_keeps_what_it_has_printed(self):
+        rows, why = run_bench.run(self.program(
+            'import sys\nprint("a,b,us,5,,,")\nsys.exit("no more")\n'))
+        self.assertEqual(len(rows), 1)
+        self.assertIn('no more', why)
+
+    def test_a_program_that_hangs_is_ended_with_what_it_has_started(self):
+        run_bench.LIMIT_S = 1
+        rows, why = run_bench.run(self.program(
+            'import subprocess\nprint("a,b,us,5,,,", flush=True)\n'
+            'subprocess.run(["sleep", "600"])\n'))
+        # It would not return while anybody holds the pipe.
+        self.assertEqual(len(rows), 1)
+        self.assertIn('more than 1 s', why)
+
+    def test_figures_of_an_earlier_run_are_found_again(self):
+        program = self.program('')
+        self.assertEqual(run_bench.kept_rows(program), [])
+        rows = run_bench.rows_of('a,b,us,5,60,12,10x\n')
+        run_bench.write_rows(self.folder / 'bench-a.csv', rows)
+        self.assertEqual(run_bench.kept_rows(program), rows)
 
 
 if __name__ == '__main__':
