@@ -3,6 +3,7 @@
 (payload.S), their balloon driver is the test, over qtest."""
 
 import functools
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -19,6 +20,10 @@ FREE = (24 * MIB, 48 * MIB)
 MAILBOX = 0x8000
 COMMAND, BEATS, ERRORS, BAD, PASSES = (MAILBOX + 4 * n for n in range(5))
 LEAVE = 1
+FRAME = 2 * MIB
+FILL = 0x5a
+# As the kernel shows the number of a system call.
+OPENAT = '257 '
 BALLOON = 'balloon-ex,addr=04.0,disable-modern=on,disable-legacy=off'
 DEBUG_EXIT = 'isa-debug-exit,iobase=0x501,iosize=2'
 
@@ -66,6 +71,7 @@ class Driven:
         self.driver, self.given = BalloonDriver(self.qtest), []
         if not incoming:
             self.driver.start()
+            self.wait_beat()        # it has touched all that it tests
 
     def word(self, address):
         return int.from_bytes(self.qtest.read(address, 4), 'little')
@@ -108,15 +114,73 @@ class Driven:
         self.given.remove((first, size))
         self._tell()
 
+    def answer(self, frames=None):
+        """Does what the scheduler asks of its balloon, at most @frames of 2
+        MiB of it, out of FREE; returns how many.  What is given was filled
+        before, so that it is host memory that leaves."""
+        done = 0
+        while frames is None or done < frames:
+            asked, held = self.driver.target_pages() * PAGE, self.held()
+            if asked >= held + FRAME and (where := self._next_free()):
+                self.qtest.fill(where, FRAME, FILL)
+                self.inflate(where, FRAME)
+            elif asked < held:
+                self.deflate(*self.given[-1])
+            else:
+                break
+            done += 1
+        return done
+
+    def _next_free(self):
+        taken = {first for first, _ in self.given}
+        return next((first for first in range(*FREE, FRAME)
+                     if first not in taken), None)
+
+    def held(self):
+        return sum(size for _, size in self.given)
+
     def _tell(self):
-        self.driver.set_actual(sum(size for _, size in self.given) // PAGE)
+        self.driver.set_actual(self.held() // PAGE)
 
     def wait_ballooned(self, size):
         self.process.wait_until(
             lambda: self.memory()['ballooned']['kernel'] == size,
             f'{size // MIB} MiB of {self.name} are in its balloon')
 
-    # The end
+    # What befalls it
+
+    def restarted(self):
+        """After a reset of the machine: its driver starts anew."""
+        self.given = []
+        self.driver = BalloonDriver(self.qtest)
+        self.driver.start()
+
+    def wedge(self):
+        """Its main loop sleeps with the BQL until unwedge(): it writes memory
+        to a pipe that nobody reads."""
+        self.pipe = self.process.path / f'{self.name}.pipe'
+        self.pipe.unlink(missing_ok=True)
+        os.mkfifo(self.pipe)
+        self.qmp.send({'execute': 'pmemsave', 'arguments': {
+            'val': 0, 'size': PAGE, 'filename': str(self.pipe)}})
+        self.process.wait_until(self._is_wedged, f'{self.name} is wedged')
+
+    def _is_wedged(self):
+        """One of its threads is in open()."""
+        tasks = Path(f'/proc/{self.process.pid}/task')
+        for task in tasks.iterdir():
+            try:
+                if (task / 'comm').read_text().strip() == self.name and \
+                        (task / 'syscall').read_text().startswith(OPENAT):
+                    return True
+            except OSError:
+                continue            # it has just ended
+        return False
+
+    def unwedge(self):
+        self.pipe.read_bytes()
+        while 'return' not in self.qmp.receive():
+            pass                    # an event
 
     def leave(self):
         """Its CPU calls exit()."""
@@ -128,4 +192,5 @@ class Driven:
             self.qmp.close()
 
 
-__all__ = ['BALLOON', 'FREE', 'MIB', 'RAM', 'TESTED', 'Driven', 'rom']
+__all__ = ['BALLOON', 'COMMAND', 'ERRORS', 'FILL', 'FRAME', 'FREE', 'MIB', 'RAM',
+           'TESTED', 'Driven', 'rom']

@@ -164,3 +164,38 @@ class BalloonDriver:
             pfns = range(start, min(start + 256, first + count))
             self.qtest.write(BUFFER, struct.pack(f'<{len(pfns)}I', *pfns))
             self.send(index, [(BUFFER, 4 * len(pfns))])
+
+
+class MmioBalloonDriver(BalloonDriver):
+    """The same for balloon-ex-device on a legacy virtio-mmio transport."""
+
+    FIRST, SIZE, TRANSPORTS = 0xfeb00000, 0x200, 24
+    DEVICE_ID, PAGE_SIZE, QUEUE_NUM, QUEUE_ALIGN = 0x08, 0x28, 0x38, 0x3c
+    REGISTERS = {HOST_FEATURES: 0x10, GUEST_FEATURES: 0x20, QUEUE_PFN: 0x40,
+                 QUEUE_SIZE: 0x34, QUEUE_SELECT: 0x30, QUEUE_NOTIFY: 0x50,
+                 STATUS: 0x70, CONFIG: 0x100, CONFIG + 4: 0x104}
+
+    def __init__(self, qtest):
+        self.qtest = qtest
+        self.queues = {}
+        bases = range(self.FIRST, self.FIRST + self.TRANSPORTS * self.SIZE,
+                      self.SIZE)
+        self.base = next(base for base in bases
+                         if self._read(base + self.DEVICE_ID) == 5)
+
+    def _read(self, address):
+        return int(self.qtest.command('readl', hex(address))[0], 16)
+
+    def _write(self, offset, value):
+        self.qtest.command('writel', hex(self.base + offset), hex(value))
+
+    def out(self, width, register, value):
+        if register == QUEUE_PFN:
+            self._write(self.QUEUE_NUM, self.get('l', QUEUE_SIZE))
+            self._write(self.QUEUE_ALIGN, PAGE)
+        if register == GUEST_FEATURES:
+            self._write(self.PAGE_SIZE, PAGE)
+        self._write(self.REGISTERS[register], value)
+
+    def get(self, width, register):
+        return self._read(self.base + self.REGISTERS[register])
