@@ -128,6 +128,9 @@ static bool check_options(GuestObject *guest, Error **errp)
     } else if (!guest->has_args == !guest->args_file) {
         error_setg(errp, "guest '%s' needs either args-file=PATH or args, its "
                    "command line", id);
+    } else if (guest->has_args && !guest->args) {
+        error_setg(errp, "args of guest '%s' is empty; it is to be its command "
+                   "line", id);
     } else if (guest->max_bytes && guest->min_bytes > guest->max_bytes) {
         error_setg(errp, "min of guest '%s' is above its max", id);
     } else {

@@ -43,28 +43,43 @@ static int fail(LauncherGuest *guest, const char *sentence)
     return -1;
 }
 
+/* What is wrong with the words of an args-file, in one sentence. */
+static char *parse_args(LauncherGuest *guest, const char *text, size_t length)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (strlen(text) != length) {
+        return g_strdup("has a byte of value 0; it is to be a text of options");
+    }
+    if (g_shell_parse_argv(text, NULL, &guest->args, &error)) {
+        return NULL;
+    }
+    if (g_error_matches(error, G_SHELL_ERROR, G_SHELL_ERROR_EMPTY_STRING)) {
+        return g_strdup("has no option; it is to be the guest's command line");
+    }
+    return g_strdup("has a quote or an escape that does not end");
+}
+
 /* Words as a shell reads them: quotes, and comments from # to the end. */
 static int read_args_file(LauncherGuest *guest)
 {
     g_autofree char *text = NULL;
+    g_autofree char *wrong = NULL;
     g_autofree char *sentence = NULL;
     g_autoptr(GError) error = NULL;
+    gsize length;
 
-    if (!g_file_get_contents(guest->args_file, &text, NULL, &error)) {
+    if (!g_file_get_contents(guest->args_file, &text, &length, &error)) {
         const char *reason = strrchr(error->message, ':');
 
         sentence = g_strdup_printf("args-file '%s' cannot be read%s",
                                    guest->args_file, reason ? reason : "");
         return fail(guest, sentence);
     }
-    if (!g_shell_parse_argv(text, NULL, &guest->args, &error)) {
-        if (g_error_matches(error, G_SHELL_ERROR,
-                            G_SHELL_ERROR_EMPTY_STRING)) {
-            guest->args = g_new0(char *, 1);
-            return 0;
-        }
-        sentence = g_strdup_printf("args-file '%s': %s", guest->args_file,
-                                   error->message);
+    wrong = parse_args(guest, text, length);
+    if (wrong) {
+        sentence = g_strdup_printf("args-file '%s' %s", guest->args_file,
+                                   wrong);
         return fail(guest, sentence);
     }
     return 0;

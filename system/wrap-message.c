@@ -84,7 +84,20 @@ static void print_error(const char *text)
     }
 }
 
+/* What is printed and explains nothing. */
+static void print(const char *text)
+{
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+
+    for (char **one = lines; *one; one++) {
+        if ((*one)[0]) {
+            fprintf(stderr, "%s %s\n", instance_id(), *one);
+        }
+    }
+}
+
 void instance_messages_init(void)
 {
     g_set_printerr_handler(print_error);
+    g_set_print_handler(print);
 }

@@ -19,7 +19,7 @@ sys.dont_write_bytecode = True
 from tests.lib import tap  # noqa: E402
 from tests.lib.machine import TOP, Process, QmpError  # noqa: E402
 from tests.lib.qtest import (BalloonDriver, DEFLATE, INFLATE,  # noqa: E402
-                             PAGE, Qtest)
+                             MmioBalloonDriver, PAGE, Qtest)
 
 MIB = 1 << 20
 FRAME = 2 * MIB
@@ -320,6 +320,56 @@ class OneGuest(Checks):
         job = qmp.command('query-jobs')[0]
         self.assertNotIn('error', job)
         qmp.command('job-dismiss', id='job')
+
+
+class OnMmio(Checks):
+    """balloon-ex-device on the virtio-mmio transport of microvm."""
+
+    def setUp(self):
+        super().setUp()
+        self.ram = self.qtest('micro')
+        self.process = Process(
+            '-object', 'memsched,id=ms,pool=192M', machine=[
+                '-nodefaults', '-M', 'microvm', '-accel', 'qtest', '-qtest',
+                f'unix:{qtest_path(self.ram)}', '-qtest-log', '/dev/null',
+                '-m', f'{RAM // MIB}M', '-device', 'balloon-ex-device'])
+        self.addCleanup(self.process.close)
+        self.ram.accept()
+        self.driver = MmioBalloonDriver(self.ram)
+
+    def ballooned(self):
+        return self.memory(self.process.qmp, 'main')['ballooned']['kernel']
+
+    def give(self):
+        self.driver.start()
+        self.ram.fill(GIVE, 4 * FRAME, 0x5a)
+        self.driver.pages(INFLATE, GIVE // PAGE, 2 * FRAME // PAGE)
+        self.driver.set_actual(2 * FRAME // PAGE)
+        self.wait(lambda: self.ballooned() == 2 * FRAME, 'it is captured')
+
+    def test_driver_gives_and_takes_back(self):
+        self.give()
+        self.assertEqual(self.process.qmp.command('query-balloon')['actual'],
+                         RAM - 2 * FRAME)
+        self.driver.pages(DEFLATE, GIVE // PAGE, FRAME // PAGE)
+        self.assert_filled(self.ram, GIVE, FRAME, 0)
+        self.assert_filled(self.ram, GIVE + 2 * FRAME, 2 * FRAME, 0x5a)
+        self.assertEqual(self.ballooned(), FRAME)
+        self.assert_exact(self.process.qmp)
+
+    def test_driver_is_told_the_target(self):
+        self.driver.start()
+        self.process.qmp.command('balloon', value=RAM - 4 * MIB)
+        self.wait(lambda: self.driver.target_pages() * PAGE == 4 * MIB,
+                  'the driver sees it')
+
+    def test_driver_that_goes_and_comes_again(self):
+        self.give()
+        self.driver.reset()
+        self.wait(lambda: self.ballooned() == 0, 'nothing is ballooned')
+        self.give()
+        self.assert_filled(self.ram, GIVE + 2 * FRAME, 2 * FRAME, 0x5a)
+        self.assert_exact(self.process.qmp)
 
 
 if __name__ == '__main__':
