@@ -161,9 +161,13 @@ static int global_options(int argc, char **argv, CtlContext *context)
             usage(stdout);
             return 0;
         }
-        if ((value = value_of(argc, argv, &i, "-s", "--socket"))) {
+        value = value_of(argc, argv, &i, "-s", "--socket");
+        if (value) {
             context->socket = value;
-        } else if ((value = value_of(argc, argv, &i, "-t", "--timeout"))) {
+            continue;
+        }
+        value = value_of(argc, argv, &i, "-t", "--timeout");
+        if (value) {
             double seconds = g_ascii_strtod(value, NULL);
 
             if (!(seconds > 0 && seconds <= 86400)) {
