@@ -153,7 +153,7 @@ static void axes(Chart *c)
         text(c, LEFT - 8, y + 4, "font-size=\"12\" text-anchor=\"end\"",
              words);
     }
-    for (unsigned i = 0; i * step <= span + 1e-9; i++) {
+    for (unsigned i = 0; i * step <= span + 0.000000001; i++) {
         double x = x_of(c, c->start_s + i * step);
 
         g_string_append_printf(c->out, "<line x1=\"%.1f\" y1=\"%d\" "

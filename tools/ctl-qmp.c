@@ -28,7 +28,10 @@ struct CtlQmp {
     unsigned timeout_ms;
 };
 
-G_DEFINE_QUARK(ctl-qmp-error, ctl_qmp_error)
+GQuark ctl_qmp_error_quark(void)
+{
+    return g_quark_from_static_string("ctl-qmp-error");
+}
 
 static gint64 deadline_in(unsigned ms)
 {

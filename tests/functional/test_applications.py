@@ -148,19 +148,19 @@ class Applications(TwoGuestsWithAgents):
         given = self.credited(self.a)
         self.assertGreaterEqual(given, 120 * MIB)
         killed = self.killed_by_oom(self.a)
-        # Each is small enough for what the agent keeps available, and gives
-        # it time to give back what the next one needs.
-        for number in range(5):
-            self.a.run(f'hungry{number}', 'eat', 48)
+        # Each is smaller than what the agent keeps available, three quarters
+        # of 64 MiB at least, and gives it time to make room for the next one.
+        for number in range(6):
+            self.a.run(f'hungry{number}', 'eat', 32)
+            self.addCleanup(self.a.end, f'hungry{number}')
             self.a.wait_filled(f'hungry{number}')
             wait_for('the agent makes room', lambda: int(self.a.sh(
                 'sed -n "s/^MemAvailable: *\\([0-9]*\\) kB/\\1/p" '
-                '/proc/meminfo')) > 56 * 1024)
+                '/proc/meminfo')) > 40 * 1024)
         self.assertEqual(self.killed_by_oom(self.a), killed)
         self.assertLess(self.credited(self.a), given)
-        for number in range(5):
+        for number in range(6):
             self.assertEqual(self.a.status(f'hungry{number}')['errors'], 0)
-            self.a.end(f'hungry{number}')
         self.assertSound()
 
     def test_guest_out_of_memory_kills_the_agent_and_nobody_else(self):
