@@ -33,12 +33,6 @@ class TwoGuestsWithAgents(scenario.TwoGuests):
     GUEST = {'initramfs': 'initramfs-applications', 'extra': PORT}
     AGENT_OPTIONS = ('--keep-available=64M',)
 
-    def room(self, guest, mib):
-        """What applications have given stands between what a guest holds and
-        its max, but is no room: it comes back as it was."""
-        given = self.process.memory(guest.name)['ballooned']['application']
-        super().room(guest, mib + given // MIB)
-
     @classmethod
     def ready(cls, name):
         guest = super().ready(name)
