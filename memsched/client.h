@@ -104,7 +104,7 @@ struct MemSchedClient {
     _Atomic uint64_t faults_dry_ns;     /* no further faults until then; 0 */
 
     _Atomic uint64_t ram_pages;
-    _Atomic uint64_t prefetch_pages;    /* ms_populate_claim(), pending */
+    _Atomic uint64_t prefetch_pages;    /* ms_prefetch(), pending */
     _Atomic uint64_t ahead_ns;          /* when that last brought a page; 0:
                                            long ago, or for nothing */
     _Atomic uint64_t urge_pages;        /* ms_capture_urge(), pending */

@@ -29,6 +29,7 @@
 #include <glib.h>
 
 #include "instance.h"
+#include "prefetch.h"
 #include "takeback.h"
 
 #define FRAME_PAGES MS_PAGESET_PAGES
@@ -219,7 +220,7 @@ static bool pass(MsMover *m)
 
         if (may_move(m)) {
             any |= take_client(m, client) > 0;
-            any |= ms_populate_claim_step(client, &m->later);
+            any |= ms_prefetch_step(client, &m->later);
             any |= ms_takeback_step(client, &m->capture) > 0;
         } else {
             m->later = true;

@@ -179,4 +179,18 @@ static inline unsigned ms_pageset_find(const MsPageSet *set, unsigned want,
     return best;
 }
 
+/* Leave only the first @count members. */
+static inline void ms_pageset_keep_first(MsPageSet *set, unsigned count)
+{
+    unsigned first, n;
+
+    for (unsigned p = 0; ms_pageset_run(set, p, &first, &n); p = first + n) {
+        if (n > count) {
+            ms_pageset_remove(set, first + count, n - count);
+            n = count;
+        }
+        count -= n;
+    }
+}
+
 #endif /* MEMSCHED_PAGESET_H */

@@ -30,7 +30,6 @@
 #include <sys/mman.h>
 
 #include "instance.h"
-#include "takeback.h"
 
 #define FRAME_PAGES MS_PAGESET_PAGES
 
@@ -50,20 +49,6 @@ typedef struct Job {
     bool table;                 /* it may hold a page table */
     bool huge;                  /* it is one huge page now */
 } Job;
-
-/* Leave only the first @count members of @set. */
-static void keep_first(MsPageSet *set, unsigned count)
-{
-    unsigned first, n;
-
-    for (unsigned p = 0; ms_pageset_run(set, p, &first, &n); p = first + n) {
-        if (n > count) {
-            ms_pageset_remove(set, first + count, n - count);
-            n = count;
-        }
-        count -= n;
-    }
-}
 
 /* ---- which, and how many ---- */
 
@@ -111,11 +96,11 @@ static void grant_locked(Job *job)
         job->take = ms_pageset_and(&job->take, &window);
         if (ms_pageset_count(&job->take) > got) {
             ms_pageset_remove(&job->take, p->touched, 1);
-            keep_first(&job->take, got > 0 ? got - 1 : 0);
+            ms_pageset_keep_first(&job->take, got > 0 ? got - 1 : 0);
             ms_pageset_add(&job->take, p->touched, got > 0);
         }
     } else if (got < want) {
-        keep_first(&job->take, got);
+        ms_pageset_keep_first(&job->take, got);
     }
     want = ms_pageset_count(&job->take);
     if (got > want) {
@@ -413,125 +398,4 @@ uint64_t ms_populate_frame(const MsPopulate *populate, bool *ret_touched)
                        ms_pageset_has(&job.in, populate->touched);
     }
     return ms_pageset_count(&job.in);
-}
-
-/* ---- ahead of use ---- */
-
-void ms_populate_claim(MemSchedClient *client, uint64_t pages)
-{
-    atomic_fetch_add(&client->prefetch_pages, pages);
-    ms_mover_kick(client->ms->mover);
-}
-
-/* Frames looked at in one step, so that the mover comes back soon. */
-#define STEP_FRAMES 16u
-
-/*
- * What may be populated though nobody has touched it.  Reported pages too: a
- * guest that reports what is free has few holes left, and may use either kind
- * without a word.
- */
-#define EMPTY_STATES (MS_STATE_BIT(HOLE) | MS_STATE_BIT(REPORTED))
-
-/* Next frame with such at or after the cursor, going round; false: none. */
-static bool next_empty(MemSchedRegion *region, uint64_t *ret_frame)
-{
-    MsPages *pages = &region->pages;
-    uint64_t from, first, count;
-    bool found;
-
-    ms_lock(&region->lock);
-    from = region->prefetch_cursor * FRAME_PAGES;
-    found = ms_pages_next(pages, from, UINT64_MAX, EMPTY_STATES, &first,
-                          &count) ||
-            ms_pages_next(pages, 0, from, EMPTY_STATES, &first, &count);
-    if (found) {
-        *ret_frame = first / FRAME_PAGES;
-        region->prefetch_cursor = *ret_frame + 1;
-    }
-    ms_unlock(&region->lock);
-    return found;
-}
-
-/* Up to @pages pages into @region; 0: nothing could be done there. */
-static uint64_t prefetch_region(MemSchedRegion *region, uint64_t pages)
-{
-    MsPopulate populate = {
-        .region = region, .mask = EMPTY_STATES,
-        .touched = MS_PAGESET_PAGES,
-        .grant_flags = MS_GRANT_CLAIM_ONLY | MS_GRANT_AHEAD,
-    };
-    uint64_t done = 0;
-
-    if (!ms_region_enter_locked(region)) {
-        return 0;
-    }
-    ms_unlock(&region->lock);
-    for (unsigned i = 0; i < STEP_FRAMES && done < pages; i++) {
-        uint64_t n;
-
-        if (!next_empty(region, &populate.frame)) {
-            break;
-        }
-        ms_pageset_clear(&populate.want);
-        ms_pageset_add(&populate.want, 0, FRAME_PAGES);
-        if (pages - done < FRAME_PAGES) {
-            ms_lock(&region->lock);
-            ms_pages_select(&region->pages, populate.frame * FRAME_PAGES,
-                            FRAME_PAGES, populate.mask, &populate.want);
-            ms_unlock(&region->lock);
-            keep_first(&populate.want, pages - done);
-        }
-        n = ms_populate_frame(&populate, NULL);
-        if (n == 0) {
-            break;
-        }
-        ms_takeback_note(region, populate.frame);
-        done += n;
-    }
-    ms_region_leave(region);
-    return done;
-}
-
-static bool has_claim(MemSchedClient *client)
-{
-    bool has;
-
-    ms_lock(&client->ms->ledger_lock);
-    has = client->account.claim > 0;
-    ms_unlock(&client->ms->ledger_lock);
-    return has;
-}
-
-bool ms_populate_claim_step(MemSchedClient *client, bool *ret_later)
-{
-    uint64_t wish = atomic_load(&client->prefetch_pages), done = 0, n;
-    MemSchedRegion **regions;
-    size_t count;
-
-    if (wish == 0) {
-        return false;
-    }
-    regions = ms_client_regions(client, &count);
-    for (size_t i = 0; i < count; i++) {
-        if (done < wish) {
-            done += prefetch_region(regions[i], wish - done);
-        }
-        ms_region_unref(regions[i]);
-    }
-    g_free(regions);
-
-    /* Pages that are still being cleared: the wish stays. */
-    if (done == 0 && has_claim(client)) {
-        *ret_later = true;
-        return false;
-    }
-    /* No claim: what is left of the wish is void. */
-    n = done ? done : wish;
-    wish = atomic_load(&client->prefetch_pages);
-    while (!atomic_compare_exchange_weak(&client->prefetch_pages, &wish,
-                                         wish - MIN(n, wish))) {
-        continue;
-    }
-    return done > 0 && wish > n;
 }

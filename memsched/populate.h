@@ -14,19 +14,6 @@
 #include "pageset.h"
 
 /*
- * Fill holes and reported pages (H, P) of @client out of its claim, up to
- * @pages, ahead of use; what finds no such place stays claimed.  Queued for the
- * mover; returns at once; adds to an earlier wish.
- */
-void ms_populate_claim(MemSchedClient *client, uint64_t pages);
-
-/*
- * The mover's part of it: some of the wish; true while more is to do now.
- * *ret_later: nothing could be done now, and there is still a claim.
- */
-bool ms_populate_claim_step(MemSchedClient *client, bool *ret_later);
-
-/*
  * What the pages are to hold, if not zeros: those in state T (tagged.c).
  * Page numbers are positions in the frame.
  */

@@ -43,7 +43,7 @@ struct MemSchedRegion {
     bool dying;
     uint64_t ready_cursor;      /* the mover's place, a frame */
     uint64_t retry_ns;          /* nothing ready could be taken: not before */
-    uint64_t prefetch_cursor;   /* the same of ms_populate_claim() */
+    uint64_t prefetch_cursor;   /* the same of ms_prefetch() */
     uint64_t ahead_cursor;      /* the same of ms_takeback_step() */
     uint64_t lease_first, lease_end;    /* frames that the scan reads now:
                                            nothing is taken out of them */

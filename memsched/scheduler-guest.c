@@ -23,7 +23,9 @@
 #include <glib.h>
 
 #include "app-order.h"
+#include "prefetch.h"
 #include "scheduler-int.h"
+#include "tagged.h"
 
 #define NS_PER_S UINT64_C(1000000000)
 #define STALL_NS (NS_PER_S / 2)
@@ -174,7 +176,7 @@ static void look(MsSched *sched, MemSchedClient *client, Look *l,
 {
     MemSched *ms = sched->ms;
     MsClientPages pages;
-    uint64_t extra, oom_deflates;
+    uint64_t extra, oom_deflates, known = ms_tagged_known_pages(client);
 
     l->orders = ms_orders_usable(client);
     ms_client_pages(client, &pages);
@@ -206,7 +208,7 @@ static void look(MsSched *sched, MemSchedClient *client, Look *l,
         .given = pages.count[MEMSCHED_PAGE_GIVEN],
         .holes = pages.count[MEMSCHED_PAGE_HOLE] +
                  pages.count[MEMSCHED_PAGE_REPORTED] +
-                 pages.count[MEMSCHED_PAGE_TRANSIT],
+                 pages.count[MEMSCHED_PAGE_TRANSIT] + known,
         .ram = atomic_load(&client->ram_pages), .min = client->account.min,
         .hungry_ns = l->record->hungry_ns,
         .deflates = l->attached && !atomic_load(&client->unresponsive),
@@ -259,7 +261,7 @@ static void move_on(MemSchedClient *client, const Look *l, uint64_t now_ns)
                                        now_ns);
 
     if (n > 0 && atomic_load(&client->prefetch_pages) == 0) {
-        ms_populate_claim(client, n);
+        ms_prefetch(client, n);
     }
     n = ms_transfers_urge(&l->sums, &l->guest, now_ns);
     if (n > 0 || l->record->urged) {

@@ -28,6 +28,7 @@
 #include <glib.h>
 
 #include "app.h"
+#include "prefetch.h"
 #include "scheduler-int.h"
 
 #define NS_PER_MS    UINT64_C(1000000)
@@ -144,7 +145,7 @@ static void claim_locked(MsSched *sched, const MsTransferAction *a)
         ms_sched_guest_locked(to)->apps_pages == 0 &&
         atomic_load(&to->waiting_since_ns) == 0 &&
         !atomic_load(&to->stalled)) {
-        ms_populate_claim(to, got);
+        ms_prefetch(to, got);
     }
 }
 

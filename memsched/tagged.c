@@ -175,9 +175,25 @@ uint64_t ms_tagged_populate(MsPopulate *populate, MsTaggedReturn how,
     return ms_populate_frame(populate, ret_touched);
 }
 
-void ms_tagged_select_locked(MemSchedRegion *region, uint64_t frame,
-                          uint16_t epoch, uint64_t first, uint64_t count,
-                          MsPageSet *ret_set)
+/* Which tags are asked for. */
+typedef struct Choice {
+    bool known;                 /* that earn nothing; else: */
+    uint16_t epoch;             /* of this one, and in */
+    uint64_t first, count;      /* these */
+} Choice;
+
+static bool is_chosen(const Choice *choice, const MsEpoch *epoch,
+                      uint64_t sequence)
+{
+    if (choice->known) {
+        return !ms_epoch_wants(epoch, sequence);
+    }
+    return epoch->slot == choice->epoch && sequence >= choice->first &&
+           sequence - choice->first < choice->count;
+}
+
+static void select_locked(MemSchedRegion *region, uint64_t frame,
+                          const Choice *choice, MsPageSet *ret_set)
 {
     MsApps *apps = region->client->apps;
     MsPageSet tags;
@@ -195,13 +211,43 @@ void ms_tagged_select_locked(MemSchedRegion *region, uint64_t frame,
             MsTagRef ref = ms_tag_map_get(&region->tags,
                                           frame * FRAME_PAGES + i);
 
-            if (ms_epochs_of(&apps->epochs, ref)->slot == epoch &&
-                ref.sequence >= first && ref.sequence - first < count) {
+            if (is_chosen(choice, ms_epochs_of(&apps->epochs, ref),
+                          ref.sequence)) {
                 ms_pageset_add(ret_set, i, 1);
             }
         }
     }
     ms_unlock(&apps->lock);
+}
+
+void ms_tagged_select_locked(MemSchedRegion *region, uint64_t frame,
+                             uint16_t epoch, uint64_t first, uint64_t count,
+                             MsPageSet *ret_set)
+{
+    Choice choice = { .epoch = epoch, .first = first, .count = count };
+
+    select_locked(region, frame, &choice, ret_set);
+}
+
+void ms_tagged_known_locked(MemSchedRegion *region, uint64_t frame,
+                            MsPageSet *ret_set)
+{
+    Choice choice = { .known = true };
+
+    select_locked(region, frame, &choice, ret_set);
+}
+
+uint64_t ms_tagged_known_pages(MemSchedClient *client)
+{
+    MsApps *apps = client->apps;
+    uint64_t pages = 0;
+
+    if (apps) {
+        ms_lock(&apps->lock);
+        pages = apps->epochs.tag_pages - apps->epochs.credited;
+        ms_unlock(&apps->lock);
+    }
+    return pages;
 }
 
 /* ---- without a fault ---- */

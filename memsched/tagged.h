@@ -41,6 +41,16 @@ void ms_tagged_select_locked(MemSchedRegion *region, uint64_t frame,
                           MsPageSet *ret_set);
 
 /*
+ * Pages of @frame in state T that are known, not credited: of a dead epoch, or
+ * released or unmapped.  Region lock held.
+ */
+void ms_tagged_known_locked(MemSchedRegion *region, uint64_t frame,
+                            MsPageSet *ret_set);
+
+/* How many a guest has. */
+uint64_t ms_tagged_known_pages(MemSchedClient *client);
+
+/*
  * All records of a guest against its pages and its epochs: NULL, or what
  * differs, or "" where pages are in transit and it cannot be told now.
  */

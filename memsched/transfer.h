@@ -174,7 +174,8 @@ typedef struct MsTransferGuest {
     uint64_t apps_base, apps_held;      /* the same of its applications: what
                                            they should hold, and do */
     uint64_t given;             /* in G: not captured yet */
-    uint64_t holes;             /* in H and P, and in C, which may become H */
+    uint64_t holes;             /* in H, P, and T that nobody is credited, and
+                                   in C, which may become H */
     uint64_t ram, min;
     uint64_t hungry_ns;         /* when a touch of it last waited; 0: never */
     bool deflates;              /* has a driver that answers */

@@ -33,7 +33,7 @@ RANKS = [
      'thrash', 'pagemap', 'pool', 'chunk', 'scrub', 'scrubber', 'tag',
      'parity', 'stripe'],
     ['client', 'region', 'fault', 'mover', 'scan', 'protect', 'repair',
-     'capture', 'populate', 'takeback'],
+     'capture', 'populate', 'prefetch', 'takeback'],
     ['sched', 'scheduler', 'reallocate', 'event'],
     ['memsched'],
 ]

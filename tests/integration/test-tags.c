@@ -469,6 +469,46 @@ static void test_epochs_die_with_session_application_and_connection(void)
     world_free(w);
 }
 
+/* Guest b, which has frames to give, gives this many pages to a. */
+static void give_back(World *w, uint64_t pages)
+{
+    MemSchedTransferOptions o = {
+        .from = "b", .to = "a", .size_bytes = pages << MEMSCHED_PAGE_SHIFT,
+        .source = MEMSCHED_SOURCE_KERNEL, .deadline_ms = 20000,
+    };
+    MemSchedMessage message = { "" };
+    MemSchedTransferInfo info;
+    uint64_t id;
+
+    g_assert_cmpint(memsched_reallocate(w->ms, &o, &id, &message), ==, 0);
+    info = wait_end(w, id);
+    g_assert_cmpint(info.state, ==, MEMSCHED_TRANSFER_COMPLETED);
+}
+
+static void test_transfer_fills_pages_that_an_application_left(void)
+{
+    World *w = world_new();
+    Balloon *balloon = balloon_new(w->b, 0, 8 * 512, true);
+    MemSchedAppOrder order;
+
+    guest_fill(w->b, 0, 4 * 512, 2);
+    give(w, 4 * 512);
+    order = w->agent->epoch[0].order;
+    agent_wait_worked(w->agent, 1);
+    /* The guest holds no other page without a frame. */
+    memsched_app_unregister(w->a->client, 1);
+    wait_known(w, 4 * 512);
+
+    give_back(w, 3 * 512);
+    wait_known(w, 512);
+    guest_check(w->ms);
+    for (uint64_t i = 0; i < 4 * 512; i++) {
+        agent_assert_tag(w->agent, &order, i, w->agent->epoch[0].page + i);
+    }
+    balloon_free(balloon);
+    world_free(w);
+}
+
 /* ---- what is not a tag ---- */
 
 static void test_copies_are_known_and_earn_nothing(void)
@@ -1040,6 +1080,7 @@ int main(int argc, char **argv)
     ADD("reset", test_resets_of_device_and_machine);
     ADD("restore", test_restored_pages_are_no_tags_any_more);
     ADD("epochs", test_epochs_die_with_session_application_and_connection);
+    ADD("left", test_transfer_fills_pages_that_an_application_left);
     ADD("copies", test_copies_are_known_and_earn_nothing);
     ADD("moved", test_moved_page_is_credited_where_it_lies);
     ADD("forged", test_forged_pages_stay_as_they_are);

@@ -51,6 +51,29 @@ static void test_search_of_empty_and_full_sets(void)
     g_assert_cmpuint(ms_pageset_find(&set, 512, &first), ==, 512);
 }
 
+static void test_only_the_first_members_are_kept(void)
+{
+    static const unsigned counts[] = { 0, 1, 3, 4, 70, 103, 104, 512 };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(counts); i++) {
+        MsPageSet set;
+        unsigned left = 0;
+
+        ms_pageset_clear(&set);
+        ms_pageset_add(&set, 10, 3);
+        ms_pageset_add(&set, 60, 101);
+        ms_pageset_keep_first(&set, counts[i]);
+        g_assert_cmpuint(ms_pageset_count(&set), ==, MIN(counts[i], 104));
+        for (unsigned p = 0; p < MS_PAGESET_PAGES; p++) {
+            bool was = (p >= 10 && p < 13) || (p >= 60 && p < 161);
+
+            g_assert_cmpint(ms_pageset_has(&set, p), ==,
+                            was && left < counts[i]);
+            left += was;
+        }
+    }
+}
+
 static void test_find_takes_first_fit_else_longest(void)
 {
     MsPageSet set;
@@ -118,6 +141,7 @@ int main(int argc, char **argv)
                     test_search_of_empty_and_full_sets);
     g_test_add_func("/pageset/find-takes-first-fit-else-longest",
                     test_find_takes_first_fit_else_longest);
+    g_test_add_func("/pageset/keep-first", test_only_the_first_members_are_kept);
     g_test_add_func("/pageset/random-sets-agree-with-an-array",
                     test_random_sets_agree_with_an_array);
     return g_test_run();
