@@ -149,7 +149,7 @@ static void step_apps_locked(MsSched *sched, MemSchedClient *client, Look *l,
         MIN(l->record->apps_pages, state.held +
             (l->sums.take_claimed - MIN(l->sums.take_claimed,
                                         l->guest.base)));
-    l->guest.apps_held = state.held;
+    l->guest.apps_held = l->record->apps_held = state.held;
     l->apps_goal = MIN(wish.base, state.held);
     l->sums.give_kernel_left -= MIN(l->sums.give_any_left,
                                     state.expected -
@@ -213,6 +213,7 @@ static void look(MsSched *sched, MemSchedClient *client, Look *l,
         .hungry_ns = l->record->hungry_ns,
         .deflates = l->attached && !atomic_load(&client->unresponsive),
         .apps_base = l->record->apps_pages,
+        .apps_held = l->record->apps_held,
     };
     atomic_store(&client->giving, l->sums.give_left > 0);
     if (client->apps) {

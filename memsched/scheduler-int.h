@@ -43,6 +43,7 @@ typedef struct MsSchedGuest {
     uint64_t oom_deflates;      /* seen so far */
 
     /* the thread's own: */
+    uint64_t apps_held;         /* what they said last that they hold */
     uint64_t hungry_ns;         /* when a touch of it last waited; 0: never */
     uint64_t sent_pages;        /* last set_balloon() */
     bool urged;

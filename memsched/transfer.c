@@ -520,7 +520,15 @@ uint64_t ms_transfers_balloon(const MsTransferSums *sums,
 uint64_t ms_transfers_apps(const MsTransferSums *sums,
                            const MsTransferGuest *guest)
 {
-    return less(guest->apps_base, less(sums->take_claimed, guest->base));
+    uint64_t goal = less(guest->apps_base,
+                         less(sums->take_claimed, guest->base));
+    /* What its balloon gives back makes no room where no frame was taken. */
+    uint64_t empty = guest->holes + less(guest->ballooned, guest->given);
+
+    if (sums->give_left == 0 && sums->outstanding > empty) {
+        goal = MIN(goal, less(guest->apps_held, sums->outstanding - empty));
+    }
+    return goal;
 }
 
 uint64_t ms_transfers_prefetch(const MsTransferSums *sums,

@@ -187,7 +187,8 @@ uint64_t ms_transfers_balloon(const MsTransferSums *sums,
 
 /*
  * How much its applications should hold now, wishes apart: less by what its
- * kernel's balloon cannot make room for.
+ * kernel's balloon cannot make room for, pages that it was given but that were
+ * not taken included.
  */
 uint64_t ms_transfers_apps(const MsTransferSums *sums,
                            const MsTransferGuest *guest);

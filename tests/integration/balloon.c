@@ -127,6 +127,19 @@ void balloon_free(Balloon *b)
     g_free(b);
 }
 
+void balloon_set(Balloon *b, uint64_t pages)
+{
+    memsched_client_balloon_manual(b->guest->client,
+                                   pages << MEMSCHED_PAGE_SHIFT);
+    ms_lock(&b->lock);
+    b->target = pages;
+    ms_cond_broadcast(&b->cond);
+    ms_unlock(&b->lock);
+    while (balloon_actual(b) != pages) {
+        g_usleep(200);
+    }
+}
+
 uint64_t balloon_actual(Balloon *b)
 {
     uint64_t actual;

@@ -34,4 +34,7 @@ void balloon_free(Balloon *balloon);    /* detaches */
 
 uint64_t balloon_actual(Balloon *balloon);
 
+/* The operator's own command; returns when it has been followed. */
+void balloon_set(Balloon *balloon, uint64_t pages);
+
 #endif /* TESTS_BALLOON_H */

@@ -509,6 +509,26 @@ static void test_transfer_fills_pages_that_an_application_left(void)
     world_free(w);
 }
 
+static void test_application_makes_the_room_that_the_balloon_cannot(void)
+{
+    World *w = world_new();
+    Balloon *b = balloon_new(w->b, 0, 8 * 512, true), *a;
+
+    guest_fill(w->b, 0, 4 * 512, 2);
+    give(w, 4 * 512);
+    agent_wait_worked(w->agent, 1);
+    /* Half of each of two frames: given, and not taken. */
+    a = balloon_new(w->a, 10 * 512 + 256, 512, true);
+    balloon_set(a, 512);
+
+    give_back(w, 4 * 512);
+    g_assert_cmpuint(credited(w), ==, 0);
+    guest_check(w->ms);
+    balloon_free(a);
+    balloon_free(b);
+    world_free(w);
+}
+
 /* ---- what is not a tag ---- */
 
 static void test_copies_are_known_and_earn_nothing(void)
@@ -1081,6 +1101,7 @@ int main(int argc, char **argv)
     ADD("restore", test_restored_pages_are_no_tags_any_more);
     ADD("epochs", test_epochs_die_with_session_application_and_connection);
     ADD("left", test_transfer_fills_pages_that_an_application_left);
+    ADD("room", test_application_makes_the_room_that_the_balloon_cannot);
     ADD("copies", test_copies_are_known_and_earn_nothing);
     ADD("moved", test_moved_page_is_credited_where_it_lies);
     ADD("forged", test_forged_pages_stay_as_they_are);

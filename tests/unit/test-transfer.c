@@ -177,7 +177,9 @@ static void test_reason_of_an_application_is_told(void)
 static void test_applications_give_back_what_the_balloon_does_not_hold(void)
 {
     MsTransferSums sums = { .taking = 1, .take_claimed = 100 };
-    MsTransferGuest guest = { .base = 70, .apps_base = 50, .apps_held = 50 };
+    MsTransferGuest guest = {
+        .base = 70, .ballooned = 70, .apps_base = 50, .apps_held = 50,
+    };
 
     g_assert_cmpuint(ms_transfers_apps(&sums, &guest), ==, 20);
     /* which is not put into holes meanwhile */
@@ -186,7 +188,7 @@ static void test_applications_give_back_what_the_balloon_does_not_hold(void)
     g_assert_cmpuint(ms_transfers_prefetch(&sums, &guest, 100, MS), ==, 70);
     g_assert_cmpuint(ms_transfers_prefetch(&sums, &guest, 100, 2000 * MS), ==,
                      100);
-    guest.base = 200;
+    guest.base = guest.ballooned = 200;
     g_assert_cmpuint(ms_transfers_apps(&sums, &guest), ==, 50);
 }
 
@@ -364,6 +366,29 @@ static void test_balloon_grows_by_holes_and_shrinks_by_claims(void)
     g_assert_cmpuint(ms_transfers_balloon(&taking, &guest), ==, 20);
     taking.take_claimed = 60;
     g_assert_cmpuint(ms_transfers_balloon(&taking, &guest), ==, 0);
+}
+
+static void test_applications_make_the_room_that_a_balloon_cannot(void)
+{
+    MsTransferSums sums = {
+        .taking = 1, .take_claimed = 80, .outstanding = 80,
+    };
+    MsTransferGuest guest = {
+        .base = 30, .ballooned = 30, .given = 20, .apps_base = 100,
+        .apps_held = 100, .ram = 1000,
+    };
+
+    /* Its balloon has frames for 10 of its 30 pages. */
+    g_assert_cmpuint(ms_transfers_apps(&sums, &guest), ==, 30);
+    /* The same on the way: 10 deflated, and 40 released of which 25 came. */
+    guest.ballooned = 20;
+    guest.holes = 25;
+    guest.apps_held = 60;
+    sums.outstanding = 55;
+    g_assert_cmpuint(ms_transfers_apps(&sums, &guest), ==, 30);
+    /* What it gives itself comes first. */
+    sums.give_left = 1;
+    g_assert_cmpuint(ms_transfers_apps(&sums, &guest), ==, 50);
 }
 
 static void test_balloon_shrinks_further_where_holes_lack(void)
@@ -606,6 +631,8 @@ int main(int argc, char **argv)
                     test_too_many_are_refused_and_old_ones_forgotten);
     g_test_add_func("/balloon-grows-by-holes-and-shrinks-by-claims",
                     test_balloon_grows_by_holes_and_shrinks_by_claims);
+    g_test_add_func("/transfer/applications-make-room",
+                    test_applications_make_the_room_that_a_balloon_cannot);
     g_test_add_func("/balloon-shrinks-further-where-holes-lack",
                     test_balloon_shrinks_further_where_holes_lack);
     g_test_add_func("/applications-are-restored-after-the-kernel",
