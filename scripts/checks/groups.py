@@ -50,9 +50,18 @@ def ninja(build, targets=()):
                            env=env) == 0
 
 
-def introspected(build):
-    path = Path(build) / 'meson-info/intro-tests.json'
+def introspected(build, what='tests'):
+    path = Path(build) / f'meson-info/intro-{what}.json'
     return json.loads(path.read_text(encoding='utf-8'))
+
+
+def files_of(build, tests):
+    """Of the build, what these tests are and what they run, as Ninja names
+    them: test programs are not among what a plain build makes."""
+    wanted = {target for test in tests for target in test['depends']}
+    return sorted(os.path.relpath(name, build)
+                  for target in introspected(build, 'targets')
+                  if target['id'] in wanted for name in target['filename'])
 
 
 def file_programs(group):
@@ -74,12 +83,7 @@ def meson_programs(group):
         return None
     tests = [test for test in introspected(build) if set(group['suites']) &
              {suite.split(':')[-1] for suite in test['suite']}]
-    # Test programs are not among what a plain build makes.
-    targets = {os.path.relpath(word, build) for test in tests
-               for word in test['cmd'] if word.startswith(f'{build}/')}
-    # A script of the source tree is named by its way from the build.
-    targets = {target for target in targets if not target.startswith('..')}
-    if tests and not ninja(build, sorted(targets)):
+    if tests and not ninja(build, files_of(build, tests)):
         return None
     return [Program(test['name'], test['cmd'],
                     {**test['env'], **group.get('env', {})},

@@ -90,6 +90,26 @@ static MemSchedTransferInfo wait_end(World *w, uint64_t id)
     g_error("transfer %" G_GUINT64_FORMAT " has not ended after 30 s", id);
 }
 
+/* Wait, bounded, until so much of it is mapped in guest b. */
+static void wait_moved(World *w, uint64_t id, uint64_t pages)
+{
+    gint64 end = g_get_monotonic_time() + WAIT_US;
+    MemSchedTransferInfo info[256];
+    uint64_t moved = 0;
+
+    while (moved < pages) {
+        size_t count = memsched_query_transfers(w->ms, info, 256);
+
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+        for (size_t i = 0; i < count; i++) {
+            if (info[i].id == id) {
+                moved = info[i].moved_bytes >> MEMSCHED_PAGE_SHIFT;
+            }
+        }
+        g_usleep(200);
+    }
+}
+
 /* The agent gives so much, all of it by applications. */
 static MemSchedTransferInfo give(World *w, uint64_t pages)
 {
@@ -883,6 +903,7 @@ static void test_agent_that_goes_ends_its_transfers_at_once(void)
     w->agent->most[1] = 512;
     id = begin(w, 3 * 512, MEMSCHED_SOURCE_APPLICATION, 25000);
     agent_wait_captured(w->agent, 512);
+    wait_moved(w, id, 512);
     agent_free(w->agent);
     w->agent = NULL;
     info = wait_end(w, id);
