@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
@@ -25,6 +26,7 @@
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -76,6 +78,73 @@ static int real_open(const MsSys *sys, const char *path, int flags)
     return fd < 0 ? -errno : fd;
 }
 
+/* Without the page cache where that can be had. */
+static int open_direct(const char *path, int flags)
+{
+    int fd = open(path, flags | O_RDWR | O_DIRECT | O_CLOEXEC | O_NOCTTY,
+                  S_IRUSR | S_IWUSR);
+
+    if (fd < 0 && errno == EINVAL) {
+        /* It may be there now: the file system has seen O_DIRECT too late. */
+        if (flags & O_CREAT) {
+            unlink(path);
+        }
+        fd = open(path, flags | O_RDWR | O_CLOEXEC | O_NOCTTY,
+                  S_IRUSR | S_IWUSR);
+    }
+    return fd < 0 ? -errno : fd;
+}
+
+static int open_device(const char *path, uint64_t bytes)
+{
+    struct stat st;
+    uint64_t size = 0;
+    int fd, ret = 0;
+
+    if (stat(path, &st) == 0 && !S_ISBLK(st.st_mode)) {
+        return -EEXIST;
+    }
+    /* O_EXCL: not while it is mounted, or somebody's swap. */
+    fd = open_direct(path, O_EXCL);
+    if (fd < 0) {
+        return fd;
+    }
+    if (fstat(fd, &st) || !S_ISBLK(st.st_mode)) {
+        ret = -EEXIST;
+    } else if (ioctl(fd, BLKGETSIZE64, &size)) {
+        ret = -errno;
+    } else if (size < bytes) {
+        ret = -ENOSPC;
+    }
+    if (ret < 0) {
+        close(fd);
+        return ret;
+    }
+    return fd;
+}
+
+static int real_create(const MsSys *sys, const char *path, uint64_t bytes)
+{
+    int cancel = cancel_off();
+    int fd = open_direct(path, O_CREAT | O_EXCL);
+    int ret = fd;
+
+    if (fd == -EEXIST) {
+        ret = open_device(path, bytes);
+    } else if (fd >= 0) {
+        unlink(path);
+        /* Now, and not when a guest's page is on its way. */
+        ret = -posix_fallocate(fd, 0, (off_t)bytes);
+        if (ret < 0) {
+            close(fd);
+        } else {
+            ret = fd;
+        }
+    }
+    cancel_as(cancel);
+    return ret;
+}
+
 static int real_close(const MsSys *sys, int fd)
 {
     int cancel = cancel_off();
@@ -118,6 +187,19 @@ static ssize_t real_write(const MsSys *sys, int fd, const void *buf,
 
     do {
         n = write(fd, buf, bytes);
+    } while (n < 0 && errno == EINTR);
+    cancel_as(cancel);
+    return n < 0 ? -errno : n;
+}
+
+static ssize_t real_pwrite(const MsSys *sys, int fd, const void *buf,
+                           size_t bytes, uint64_t offset)
+{
+    int cancel = cancel_off();
+    ssize_t n;
+
+    do {
+        n = pwrite(fd, buf, bytes, offset);
     } while (n < 0 && errno == EINTR);
     cancel_as(cancel);
     return n < 0 ? -errno : n;
@@ -262,10 +344,12 @@ static const MsSys real_table = {
     .munmap = real_munmap,
     .madvise = real_madvise,
     .open = real_open,
+    .create = real_create,
     .close = real_close,
     .read = real_read,
     .pread = real_pread,
     .write = real_write,
+    .pwrite = real_pwrite,
     .ioctl = real_ioctl,
     .poll = real_poll,
     .eventfd = real_eventfd,

@@ -34,11 +34,19 @@ struct MsSys {
 
     /* File descriptors. */
     int (*open)(const MsSys *sys, const char *path, int flags);
+    /*
+     * A new file of @bytes for reading and writing, all of them allocated: it
+     * has no name any more.  Or a block device that has as many, and that
+     * nobody else uses.  -EEXIST: a file of that name exists.
+     */
+    int (*create)(const MsSys *sys, const char *path, uint64_t bytes);
     int (*close)(const MsSys *sys, int fd);
     ssize_t (*read)(const MsSys *sys, int fd, void *buf, size_t bytes);
     ssize_t (*pread)(const MsSys *sys, int fd, void *buf, size_t bytes,
                      uint64_t offset);
     ssize_t (*write)(const MsSys *sys, int fd, const void *buf, size_t bytes);
+    ssize_t (*pwrite)(const MsSys *sys, int fd, const void *buf, size_t bytes,
+                      uint64_t offset);
     int (*ioctl)(const MsSys *sys, int fd, unsigned long request, void *arg);
     int (*poll)(const MsSys *sys, struct pollfd *fds, unsigned count,
                 int timeout_ms);

@@ -31,7 +31,7 @@ RANKS = [
     ['uffd'],
     ['ledger', 'policy', 'decision', 'cond', 'stats', 'transfer', 'request',
      'thrash', 'pagemap', 'pool', 'chunk', 'scrub', 'scrubber', 'tag',
-     'parity', 'stripe'],
+     'parity', 'stripe', 'store', 'swapfile', 'pack'],
     ['client', 'region', 'fault', 'mover', 'scan', 'protect', 'repair',
      'capture', 'populate', 'prefetch', 'takeback'],
     ['sched', 'scheduler', 'reallocate', 'event'],

@@ -10,7 +10,7 @@ from .common import SetupError, output_of, run_logged, say
 # What builds and tests our own code, and what the emulator needs on top.
 OWN = ['gcc', 'libc6-dev', 'make', 'ninja-build', 'pkg-config',
        'libglib2.0-dev', 'libhiredis-dev', 'libisal-dev', 'libjson-glib-dev',
-       'libncurses-dev', 'python3']
+       'libncurses-dev', 'libzstd-dev', 'python3']
 QEMU = ['libpixman-1-dev', 'libslirp-dev', 'libfdt-dev', 'libaio-dev',
         'liburing-dev', 'libpcre2-dev', 'python3-venv', 'patch', 'xz-utils',
         'perl', 'seabios', 'ipxe-qemu', 'qemu-system-data']

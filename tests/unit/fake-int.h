@@ -46,6 +46,7 @@ typedef struct Failure {
 typedef struct File {
     char *text;                 /* NULL: a userfaultfd, pagemap, ... */
     size_t at;
+    uint64_t bytes;             /* of text, where it was created */
     FakeCall kind;
     bool open;
 } File;

@@ -159,6 +159,24 @@ static int fake_open(const MsSys *sys, const char *path, int flags)
     return rc;
 }
 
+static int fake_create(const MsSys *sys, const char *path, uint64_t bytes)
+{
+    FakeSys *fake = fake_of(sys);
+    File *file;
+    int rc;
+
+    g_mutex_lock(&fake->lock);
+    rc = fake_enter(fake, FAKE_CREATE);
+    if (rc == 0) {
+        rc = new_fd(fake, FAKE_CREATE, NULL);
+        file = file_of(fake, rc);
+        file->text = g_malloc0(bytes);
+        file->bytes = bytes;
+    }
+    g_mutex_unlock(&fake->lock);
+    return rc;
+}
+
 static int fake_close(const MsSys *sys, int fd)
 {
     FakeSys *fake = fake_of(sys);
@@ -223,14 +241,32 @@ static ssize_t fake_read(const MsSys *sys, int fd, void *buf, size_t bytes)
     return n;
 }
 
-/* Only of the page map. */
+/* @rc -EINTR: only half of it, this time. */
+static ssize_t part(int rc, size_t bytes)
+{
+    return rc == -EINTR ? (ssize_t)bytes / 2 : rc ? rc : (ssize_t)bytes;
+}
+
+/* Of the page map, and of what was created. */
 static ssize_t fake_pread(const MsSys *sys, int fd, void *buf, size_t bytes,
                           uint64_t offset)
 {
     FakeSys *fake = fake_of(sys);
     uint64_t *entries = buf;
+    ssize_t n;
+    File *file;
 
     g_mutex_lock(&fake->lock);
+    file = file_of(fake, fd);
+    if (file && file->kind == FAKE_CREATE) {
+        n = part(fake_enter(fake, FAKE_PREAD), bytes);
+        if (n > 0) {
+            g_assert_cmpuint(offset + n, <=, file->bytes);
+            memcpy(buf, file->text + offset, n);
+        }
+        g_mutex_unlock(&fake->lock);
+        return n;
+    }
     for (size_t i = 0; i < bytes / 8; i++) {
         uint64_t address = (offset / 8 + i) << MEMSCHED_PAGE_SHIFT;
         Page *page = fake_page_of(fake, address, NULL, NULL);
@@ -252,6 +288,24 @@ static ssize_t fake_write(const MsSys *sys, int fd, const void *buf,
                           size_t bytes)
 {
     return bytes;
+}
+
+static ssize_t fake_pwrite(const MsSys *sys, int fd, const void *buf,
+                           size_t bytes, uint64_t offset)
+{
+    FakeSys *fake = fake_of(sys);
+    ssize_t n;
+    File *file;
+
+    g_mutex_lock(&fake->lock);
+    file = file_of(fake, fd);
+    n = part(fake_enter(fake, FAKE_PWRITE), bytes);
+    if (n > 0) {
+        g_assert_cmpuint(offset + n, <=, file->bytes);
+        memcpy(file->text + offset, buf, n);
+    }
+    g_mutex_unlock(&fake->lock);
+    return n;
 }
 
 /* ---- ioctls ---- */
@@ -421,7 +475,8 @@ FakeSys *fake_sys_new(void)
 
     fake->sys = (MsSys) {
         .mmap = fake_mmap, .munmap = fake_munmap, .madvise = fake_madvise,
-        .open = fake_open, .close = fake_close, .read = fake_read,
+        .open = fake_open, .create = fake_create, .close = fake_close,
+        .read = fake_read, .pwrite = fake_pwrite,
         .pread = fake_pread, .write = fake_write, .ioctl = fake_ioctl,
         .poll = fake_poll, .eventfd = fake_eventfd,
         .userfaultfd = fake_userfaultfd, .random = fake_random,
@@ -538,6 +593,19 @@ void fake_file(FakeSys *fake, const char *path, const char *text)
     } else {
         g_hash_table_remove(fake->files, path);
     }
+}
+
+void fake_corrupt(FakeSys *fake, uint64_t offset)
+{
+    for (unsigned i = fake->fds->len; i-- > 0; ) {
+        File *file = &g_array_index(fake->fds, File, i);
+
+        if (file->kind == FAKE_CREATE && file->open) {
+            file->text[offset] ^= 1;
+            return;
+        }
+    }
+    g_assert_not_reached();
 }
 
 void fake_event(FakeSys *fake, const MsFault *fault)

@@ -47,6 +47,9 @@ typedef enum FakeCall {
     FAKE_RANDOM,
     FAKE_BACKGROUND,            /* behind ordinary threads */
     FAKE_FOREGROUND,            /* beside them again */
+    FAKE_CREATE,                /* of a swap file */
+    FAKE_PREAD,                 /* of it */
+    FAKE_PWRITE,
     FAKE_CALLS
 } FakeCall;
 
@@ -94,6 +97,9 @@ bool fake_is_huge(FakeSys *fake, const void *frame);
 
 /* Content of a file; NULL takes it away.  None is there to begin with. */
 void fake_file(FakeSys *fake, const char *path, const char *text);
+
+/* The byte at @offset of the file that was created last changes. */
+void fake_corrupt(FakeSys *fake, uint64_t offset);
 
 /* A fault that the next ms_uffd_read() of any descriptor will see. */
 void fake_event(FakeSys *fake, const MsFault *fault);
