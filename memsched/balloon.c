@@ -25,6 +25,7 @@
 
 #include "app.h"
 #include "gpamap.h"
+#include "held.h"
 #include "instance.h"
 #include "tagged.h"
 
@@ -137,7 +138,9 @@ static void mark_inflated_locked(Request *rq, MemSchedRegion *region,
         case MEMSCHED_PAGE_HOLE:
         case MEMSCHED_PAGE_REPORTED:
         case MEMSCHED_PAGE_TAG:
+        case MEMSCHED_PAGE_HELD:
             ms_tagged_forget_locked(region, first, n);
+            ms_held_forget_locked(region, first, n);
             ms_pages_change(pages, MS_PAGE_INFLATE, first, n,
                             MEMSCHED_PAGE_BALLOONED);
             result->noop_pages += n;
@@ -269,6 +272,7 @@ static void mark_reported_locked(Request *rq, MemSchedRegion *region,
         if (ms_page_change_is_legal(MS_PAGE_REPORT, state,
                                     MEMSCHED_PAGE_REPORTED)) {
             ms_tagged_forget_locked(region, at, n);
+            ms_held_forget_locked(region, at, n);
             ms_pages_change(pages, MS_PAGE_REPORT, at, n,
                             MEMSCHED_PAGE_REPORTED);
         }
@@ -492,9 +496,8 @@ static void reset_pages(MemSchedRegion *region, MemSchedReset kind)
 
             n = ms_pages_run(pages, first, limit - first);
             if (ms_page_change_is_legal(event, from, to)) {
-                if (from == MEMSCHED_PAGE_TAG) {
-                    ms_tagged_forget_locked(region, first, n);
-                }
+                ms_tagged_forget_locked(region, first, n);
+                ms_held_forget_locked(region, first, n);
                 ms_pages_change(pages, event, first, n, to);
             }
         }
@@ -560,9 +563,11 @@ static void restore_pages(MemSchedRegion *region, uint64_t first,
         }
         ms_region_wait_transit_locked(region, first, n);
         ms_tagged_forget_locked(region, first, n);
+        ms_held_forget_locked(region, first, n);
         for (uint64_t p = first;
-             ms_pages_next(pages, p, first + n, MS_STATE_BIT(TAG), &run,
-                           &holes); p = run + holes) {
+             ms_pages_next(pages, p, first + n, MS_STATE_BIT(TAG) |
+                           MS_STATE_BIT(HELD), &run, &holes);
+             p = run + holes) {
             ms_pages_change(pages, state == MEMSCHED_PAGE_BALLOONED
                             ? MS_PAGE_INFLATE : MS_PAGE_REPORT, run, holes,
                             state);

@@ -12,7 +12,7 @@
  *   no lock       fence, epoch: legal still?   judge()
  *   no lock       arena --move--> guest        ms_capture_put_back()
  *   ledger lock   frames to the pool, guest discharged, claims: one moment
- *   region lock   C -> B, P or T, or back to R, G
+ *   region lock   C -> B, P, T or S, or back to R, G
  *   no lock       wake whoever touched a page in C
  *
  * The fence is read after the page has left: who raises it later finds the
@@ -110,6 +110,7 @@ bool ms_capture_add_locked(MsCapture *capture, uint64_t frame,
     }
     ms_pages_select(pages, first, FRAME_PAGES, MS_STATE_BIT(GIVEN), &set);
     f->given = ms_pageset_and(&set, &f->take);
+    ms_pageset_clear(&f->empty);
     ms_pageset_clear(&f->gone);
     f->frame = frame;
     f->huge = huge;
@@ -170,7 +171,7 @@ static void add_gone(MsCaptureFrame *f, const MsCaptureRun *r)
 /* The guest gave these pages: transfers may have them. */
 static bool gives(const MsCapture *c)
 {
-    return !c->home && !c->zero;
+    return !c->home && !c->zero && c->state != MEMSCHED_PAGE_HELD;
 }
 
 static uint64_t credit(MsCapture *c)
@@ -205,7 +206,9 @@ static uint64_t credit(MsCapture *c)
     ms_unlock(&ms->ledger_lock);
 
     ms_count(&ms->stats.captured_pages, pages);
-    ms_count(&client->stats_counters.captured_pages, pages);
+    /* What the host takes is no answer of the guest's. */
+    ms_count(&client->stats_counters.captured_pages,
+             c->state != MEMSCHED_PAGE_HELD ? pages : 0);
     ms_count(how == MS_HOW_MOVED ? &ms->stats.moved_pages
                                  : &ms->stats.discarded_pages, pages);
     ms_count(&ms->stats.flushes, c->flushes);
@@ -219,12 +222,16 @@ static uint64_t credit(MsCapture *c)
 static int end_transit_locked(MsCapture *c, MsCaptureFrame *f)
 {
     MsPages *pages = &c->region->pages;
-    MsPageSet rest = f->take, given;
+    MsPageSet rest = f->take, gone = f->gone, empty, given;
     bool same = c->region->epoch == c->epoch;
     int parked;
 
-    parked = ms_pages_change_set(pages, MS_PAGE_CAPTURED, f->frame, &f->gone,
+    empty = ms_pageset_and(&f->gone, &f->empty);
+    ms_pageset_subtract(&gone, &empty);
+    parked = ms_pages_change_set(pages, MS_PAGE_CAPTURED, f->frame, &gone,
                                  c->state);
+    parked |= ms_pages_change_set(pages, MS_PAGE_CAPTURED, f->frame, &empty,
+                                  MEMSCHED_PAGE_HOLE);
     ms_pageset_subtract(&rest, &f->gone);
     given = ms_pageset_and(&rest, &f->given);
     if (!same) {
@@ -328,7 +335,7 @@ void ms_capture_run(MsCapture *capture)
     end_transit(capture);
 
     capture->captured_pages += gone;
-    if (!capture->zero && !look) {
+    if (!capture->zero && !look && capture->state != MEMSCHED_PAGE_HELD) {
         capture->busy_pages += capture->pages_want - gone;
         ms_count(&ms->stats.busy_pages, capture->pages_want - gone);
     }

@@ -46,6 +46,8 @@ typedef struct MsCaptureFrame {
     MsPageSet keep;             /* part of take: only out because they are of
                                    the same huge page, or turned out not to
                                    be what they seemed; go back */
+    MsPageSet empty;            /* part of take: hold nothing, and become
+                                   holes if they go */
     MsPageSet gone;             /* left the guest for good */
     bool huge;                  /* all of it is one huge page */
     bool table;                 /* a page table is left in the guest */

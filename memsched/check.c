@@ -17,6 +17,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 
+#include "held.h"
 #include "instance.h"
 #include "tagged.h"
 
@@ -230,6 +231,16 @@ static int check_tags(MemSchedClient *client, MemSchedMessage *ret_message)
     return what ? wrong(ret_message, "guest '%s': %s", client->id, what) : 0;
 }
 
+static int check_held(MemSched *ms, MemSchedMessage *ret_message)
+{
+    const char *what = ms->held ? ms_held_check(ms->held) : NULL;
+
+    if (what && what[0] == '\0') {
+        what = "pages are in transit for more than 2 s";
+    }
+    return what ? wrong(ret_message, "%s", what) : 0;
+}
+
 static int check_sums(MemSched *ms, MemSchedClient **clients, size_t count,
                       MemSchedMessage *ret_message)
 {
@@ -244,6 +255,7 @@ static int check_sums(MemSched *ms, MemSchedClient **clients, size_t count,
                 ret = check_tags(clients[i], ret_message);
             }
         }
+        ret = ret ? ret : check_held(ms, ret_message);
         if (ret == 0 || ms->sys->now_ns(ms->sys) - start > SETTLE_NS) {
             return ret;
         }

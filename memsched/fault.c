@@ -7,7 +7,7 @@
  *
  * A write to a protected page is not missing: the parity thread's.
  *
- * Every other event ends in exactly one of four ways:
+ * Every other event ends in exactly one of five ways:
  *
  *   populated   the move wakes the toucher
  *   stale       the page is there by now: woken, it touches again
@@ -16,6 +16,7 @@
  *               still missing, the touch comes as a new event
  *   waiting     the grant rule refused it: in the guest's own queue, tried
  *               again whenever the ledger rises, and every RETRY_MS
+ *   swapped     queued for a thread that may wait for the disk (swapin.c)
  *
  * What is populated with the page that was touched.  If that one is a hole or a
  * reported page, also the holes and the reported pages of its frame: all of it
@@ -25,7 +26,9 @@
  * reading of "fault-around only H, P".  Never a ballooned page, which the guest
  * has promised not to touch and would have to give up again, nor a tag page,
  * whose content is not zero.  Around a ballooned page nothing is populated,
- * nor around a tag page, which comes back with its tag.
+ * nor around a tag page, which comes back with its tag.  With a held page come
+ * held ones beside it, as far as they are not in the swap file: what is there is
+ * read by other threads.
  *
  * Locks: none is held while a thread waits or enters the kernel.  A guest's
  * waiting fault holds no thread of ours: only its own vCPU sleeps.
@@ -40,11 +43,14 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include "held.h"
 #include "instance.h"
+#include "swapin.h"
 #include "tagged.h"
 
 #define FRAME_PAGES   MS_PAGESET_PAGES
 #define WINDOW_PAGES  64u
+#define HELD_PAGES    8u        /* come back with a touched one: 3 us each */
 
 #define FAULTS_A_TURN 4u
 #define BEHIND_MAX    16u
@@ -99,12 +105,35 @@ static void kick(FaultThread *t)
 
 /* ---- one fault ---- */
 
+typedef struct Touch {
+    uint64_t page;
+    uint64_t since_ns;
+    unsigned grant_flags;
+    bool device;                /* not a vCPU's thread */
+} Touch;
+
 typedef enum Outcome {
     DONE,                       /* populated */
     STALE,
     PARKED,
     REFUSED,
+    SWAPPED,                    /* read by threads of its own: swapin.c */
 } Outcome;
+
+/* Neighbours that are in the store, too. */
+static void choose_held_locked(MemSchedRegion *region, uint64_t page,
+                               MsPopulate *p)
+{
+    uint64_t first = page & ~(uint64_t)(HELD_PAGES - 1);
+
+    p->mask = MS_STATE_BIT(HELD);
+    for (uint64_t i = first; i < first + HELD_PAGES; i++) {
+        if (ms_held_map_has(&region->held, i) &&
+            !ms_held_map_get(&region->held, i).swapped) {
+            ms_pageset_add(&p->want, i % FRAME_PAGES, 1);
+        }
+    }
+}
 
 /*
  * What to populate with a touched page; the caller holds the region's lock.
@@ -125,6 +154,10 @@ static void choose_locked(MemSchedRegion *region, uint64_t page,
     if (state == MEMSCHED_PAGE_BALLOONED || state == MEMSCHED_PAGE_TAG) {
         p->mask = 1u << state;
         ms_pageset_add(&p->want, p->touched, 1);
+        return;
+    }
+    if (state == MEMSCHED_PAGE_HELD) {
+        choose_held_locked(region, page, p);
         return;
     }
     if (region->huge && frame->resident == 0 && frame->transit == 0) {
@@ -161,6 +194,9 @@ static Outcome look(MemSchedRegion *region, uint64_t page, MsPopulate *p)
         outcome = PARKED;
     } else if (!is_waiting_state(state)) {
         outcome = STALE;
+    } else if (p && state == MEMSCHED_PAGE_HELD &&
+               ms_held_map_get(&region->held, page).swapped) {
+        outcome = SWAPPED;
     } else if (p) {
         choose_locked(region, page, p);
     }
@@ -168,16 +204,43 @@ static Outcome look(MemSchedRegion *region, uint64_t page, MsPopulate *p)
     return outcome;
 }
 
+/* Not queued for nothing: whom the ledger refuses waits in his own place. */
+static Outcome serve_swapped(MemSchedRegion *region, const Touch *touch)
+{
+    MemSched *ms = region->ms;
+    MsSwapinTouch queued = {
+        .region = region, .page = touch->page, .since_ns = touch->since_ns,
+        .grant_flags = touch->grant_flags, .device = touch->device,
+    };
+    bool may;
+
+    ms_lock(&ms->ledger_lock);
+    may = ms_ledger_would_grant(&ms->ledger, &region->client->account,
+                                touch->grant_flags);
+    ms_unlock(&ms->ledger_lock);
+    if (!may) {
+        return REFUSED;
+    }
+    ms_swapin_queue(ms->swapin, &queued);
+    return SWAPPED;
+}
+
 /* The region has been entered. */
 static Outcome serve_page(FaultThread *t, MemSchedRegion *region,
-                          uint64_t page, unsigned grant_flags)
+                          const Touch *touch)
 {
-    MsPopulate p = { .grant_flags = grant_flags };
+    MsPopulate p = { .grant_flags = touch->grant_flags };
+    uint64_t page = touch->page;
     Outcome outcome = look(region, page, &p);
     bool touched;
 
+    if (outcome == SWAPPED) {
+        return serve_swapped(region, touch);
+    }
     if (outcome == REFUSED) {
-        if (p.mask == MS_STATE_BIT(TAG)) {
+        if (p.mask == MS_STATE_BIT(HELD)) {
+            ms_held_populate(&p, touch->since_ns, &touched);
+        } else if (p.mask == MS_STATE_BIT(TAG)) {
             ms_tagged_populate(&p, MS_TAGGED_BY_FAULT, &touched);
         } else {
             ms_populate_frame(&p, &touched);
@@ -194,7 +257,7 @@ static Outcome serve_page(FaultThread *t, MemSchedRegion *region,
     }
     if (outcome == STALE) {
         if (ms_capture_discarded(region, page)) {
-            return serve_page(t, region, page, grant_flags);
+            return serve_page(t, region, touch);
         }
         ms_region_wake(region, page, 1);
     }
@@ -222,11 +285,13 @@ static void serve_event(FaultThread *t, MemSchedClient *client,
 {
     MemSched *ms = t->ms;
     uint64_t start_ns = now_ns(ms), page;
-    unsigned flags = ms_client_may_use_allowance(client)
-                     ? MS_GRANT_ALLOWANCE : 0;
+    Touch touch = {
+        .since_ns = start_ns,
+        .grant_flags = ms_client_may_use_allowance(client)
+                       ? MS_GRANT_ALLOWANCE : 0,
+    };
     MemSchedRegion *region;
     Outcome outcome;
-    bool device = false;
 
     region = ms_client_region_at(client,
                                  (void *)(uintptr_t)fault->address);
@@ -246,10 +311,12 @@ static void serve_event(FaultThread *t, MemSchedClient *client,
         ms_region_unref(region);
         return;
     }
-    outcome = serve_page(t, region, page, flags);
+    touch.page = page;
+    outcome = serve_page(t, region, &touch);
     if (outcome == REFUSED && is_device_thread(t, fault->thread_id)) {
-        device = true;
-        outcome = serve_page(t, region, page, flags | MS_GRANT_ALLOWANCE);
+        touch.device = true;
+        touch.grant_flags |= MS_GRANT_ALLOWANCE;
+        outcome = serve_page(t, region, &touch);
     }
     switch (outcome) {
     case DONE:
@@ -263,8 +330,11 @@ static void serve_event(FaultThread *t, MemSchedClient *client,
     case PARKED:
         ms_count(&ms->stats.faults_parked, 1);
         break;
+    case SWAPPED:
+        break;
     case REFUSED:
-        if (ms_client_wait(client, region, page, device, start_ns) == 0) {
+        if (ms_client_wait(client, region, page, touch.device,
+                           start_ns) == 0) {
             ms_count(&ms->stats.faults_waited, 1);
             ms_count(&client->stats_counters.faults_waited, 1);
         }
@@ -284,14 +354,18 @@ static bool retry_one(FaultThread *t, MemSchedClient *client,
                       const MsWaiter *waiter)
 {
     bool allowance = waiter->device || ms_client_may_use_allowance(client);
+    Touch touch = {
+        .page = waiter->page, .since_ns = waiter->since_ns,
+        .device = waiter->device,
+        .grant_flags = allowance ? MS_GRANT_ALLOWANCE : 0,
+    };
     Outcome outcome;
 
     if (!ms_region_enter_locked(waiter->region)) {
         return true;
     }
     ms_unlock(&waiter->region->lock);
-    outcome = serve_page(t, waiter->region, waiter->page,
-                         allowance ? MS_GRANT_ALLOWANCE : 0);
+    outcome = serve_page(t, waiter->region, &touch);
     ms_region_leave(waiter->region);
     return outcome != REFUSED;
 }

@@ -12,6 +12,7 @@
  */
 
 #include <glib.h>
+#include <string.h>
 
 #include "held-map.h"
 
@@ -103,5 +104,12 @@ void ms_held_map_drop_recent(const MsHeldMap *map, uint64_t frame,
         if (f->back[i] && (uint16_t)(now - f->back[i]) < rest_s) {
             ms_pageset_remove(set, i, 1);
         }
+    }
+}
+
+void ms_held_map_forget_times(MsHeldMap *map, uint64_t frame)
+{
+    if (map->frame && map->frame[frame]) {
+        memset(map->frame[frame]->back, 0, sizeof(map->frame[frame]->back));
     }
 }

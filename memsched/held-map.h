@@ -54,4 +54,7 @@ void ms_held_map_came_back(MsHeldMap *map, uint64_t page, uint64_t now_s);
 void ms_held_map_drop_recent(const MsHeldMap *map, uint64_t frame,
                              uint64_t now_s, unsigned rest_s, MsPageSet *set);
 
+/* No page of the frame came back, ever. */
+void ms_held_map_forget_times(MsHeldMap *map, uint64_t frame);
+
 #endif /* MEMSCHED_HELD_MAP_H */

@@ -25,6 +25,9 @@
 
 typedef struct MsSched MsSched;         /* scheduler.h */
 typedef struct MsTagger MsTagger;       /* tagger.h */
+typedef struct MsHeld MsHeld;           /* held.h */
+typedef struct MsHolder MsHolder;       /* hold.h */
+typedef struct MsSwapin MsSwapin;       /* swapin.h */
 
 /* How a page changed hands. */
 typedef enum MsHow {
@@ -70,6 +73,10 @@ struct MemSched {
     MsTagger *tagger;           /* tagger.c: balloon applications' pages */
     MsProtector *protector;
     MsRepair *repair;
+    MsHeld *held;               /* NULL: no place is configured; each of these
+                                   three */
+    MsHolder *holder;
+    MsSwapin *swapin;           /* NULL without a swap file, too */
     _Atomic unsigned protected_clients;
     MsSched *sched;             /* scheduler.c: tick, policy, transfers */
     MsFence fence;

@@ -4,7 +4,7 @@
  * Owns the arithmetic of the grant rule.  Two invariants hold after every
  * function, whatever its arguments were:
  *
- *     free + sum of allocated + parity = budget
+ *     free + sum of allocated + parity + held = budget
  *     SAFE: free >= need + claims,
  *           need = sum of max(0, min - allocated) + allowance
  *
@@ -37,6 +37,15 @@ static uint64_t below_min(const MsAccount *account)
 {
     return account->min > account->allocated
            ? account->min - account->allocated : 0;
+}
+
+static uint64_t below_ceiling(const MsAccount *account)
+{
+    if (account->ceiling == 0) {
+        return UINT64_MAX;
+    }
+    return account->ceiling > account->allocated
+           ? account->ceiling - account->allocated : 0;
 }
 
 static uint64_t need_of(const MsAccount *account)
@@ -163,6 +172,7 @@ uint64_t ms_ledger_grant(MsLedger *ledger, MsAccount *account, uint64_t want,
 
         slack = ms_ledger_slack(ledger);
         n = min_u64(want - grant.pages, slack > keep ? slack - keep : 0);
+        n = min_u64(n, below_ceiling(account));
         charge(ledger, account, n);
         grant.pages += n;
     }
@@ -176,6 +186,17 @@ uint64_t ms_ledger_grant(MsLedger *ledger, MsAccount *account, uint64_t want,
     }
     *ret_grant = grant;
     return grant.pages;
+}
+
+bool ms_ledger_would_grant(const MsLedger *ledger, const MsAccount *account,
+                           unsigned flags)
+{
+    MsLedger try_ledger = *ledger;
+    MsAccount try_account = *account;
+    MsGrant grant;
+
+    return ms_ledger_grant(&try_ledger, &try_account, 1, flags, 0,
+                           &grant) == 1;
 }
 
 void ms_ledger_ungrant(MsLedger *ledger, MsAccount *account, MsGrant *grant,
@@ -247,6 +268,22 @@ void ms_ledger_unparity(MsLedger *ledger, MsAccount *account, uint64_t pages)
     ledger->rises++;
 }
 
+uint64_t ms_ledger_hold(MsLedger *ledger, uint64_t pages)
+{
+    uint64_t n = min_u64(pages, ms_ledger_slack(ledger));
+
+    ledger->free -= n;
+    ledger->held += n;
+    return n;
+}
+
+void ms_ledger_unhold(MsLedger *ledger, uint64_t pages)
+{
+    ledger->free += pages;
+    ledger->held -= pages;
+    ledger->rises += pages > 0;
+}
+
 bool ms_ledger_safe(const MsLedger *ledger)
 {
     return ledger->free >= ledger->need &&
@@ -282,9 +319,10 @@ const char *ms_ledger_check(const MsLedger *ledger,
     if (parity != ledger->parity) {
         return "sum of parity pages differs from the accounts";
     }
-    if (ledger->free + ledger->allocated + ledger->parity !=
+    if (ledger->free + ledger->allocated + ledger->parity + ledger->held !=
         ledger->budget) {
-        return "free, allocated and parity pages do not add up to the budget";
+        return "free, allocated, parity and held pages do not add up to the"
+               " budget";
     }
     if (!ms_ledger_safe(ledger)) {
         return "SAFE does not hold: more is promised than is free";

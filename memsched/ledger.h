@@ -4,7 +4,7 @@
  * Pure: integers, no clock, no lock, no system call.  The caller serialises
  * (MemSched.ledger_lock).  All numbers are 4 KiB pages.
  *
- *     free + sum of allocated + parity = budget                      (I1)
+ *     free + sum of allocated + parity + held = budget               (I1)
  *     SAFE: free >= need + claims
  *     need = sum over accounts of max(0, min - allocated) + allowance left
  *
@@ -24,6 +24,7 @@ typedef struct MsLedger {
     uint64_t free;              /* F: clean or dirty, and granted to nobody */
     uint64_t allocated;         /* sum of a_i */
     uint64_t parity;            /* protects some account's pages */
+    uint64_t held;              /* keeps compressed pages of guests */
     uint64_t need;              /* see above */
     uint64_t claims;            /* sum of c_i */
     uint64_t rises;             /* how often somebody might get more than
@@ -36,6 +37,7 @@ typedef struct MsAccount {
     uint64_t parity;            /* frames that protect them: apart */
     uint64_t min;               /* m */
     uint64_t max;               /* limit of what is given ahead of a touch */
+    uint64_t ceiling;           /* nothing out of slack above it; 0: none */
     uint64_t claim;             /* c */
     uint64_t allowance;         /* g: give-allowance that is left */
     uint64_t allowance_limit;
@@ -84,6 +86,10 @@ typedef enum MsGrantFlag {
 uint64_t ms_ledger_grant(MsLedger *ledger, MsAccount *account, uint64_t want,
                          unsigned flags, uint64_t keep, MsGrant *ret_grant);
 
+/* A grant of one page would not be a refusal. */
+bool ms_ledger_would_grant(const MsLedger *ledger, const MsAccount *account,
+                           unsigned flags);
+
 /*
  * @pages of @grant were not used after all: takes them out of it, the claim's
  * last.  grant->from_claim is then what was really used of the claim.
@@ -110,6 +116,12 @@ int ms_ledger_parity(MsLedger *ledger, MsAccount *account, uint64_t pages);
 
 /* They are free again. */
 void ms_ledger_unparity(MsLedger *ledger, MsAccount *account, uint64_t pages);
+
+/* Up to @pages of the pool keep compressed pages: how many slack allowed. */
+uint64_t ms_ledger_hold(MsLedger *ledger, uint64_t pages);
+
+/* They are free again. */
+void ms_ledger_unhold(MsLedger *ledger, uint64_t pages);
 
 bool ms_ledger_safe(const MsLedger *ledger);
 

@@ -5,8 +5,9 @@
  * fence without a handle and without a lock: there is never a moment at which
  * they could hold a pointer to something freed.
  *
- * Order of start: kernel, pool, scrubber, parity thread, fault threads, mover,
- * repair thread, tagger, scheduler's thread.  Stop goes the other way round, and
+ * Order of start: kernel, pool, place for held pages, scrubber, parity thread,
+ * swap readers, fault threads, mover, repair thread, tagger, holder, scheduler's
+ * thread.  Stop goes the other way round, and
  * only without guests.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -17,9 +18,12 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "held.h"
+#include "hold.h"
 #include "instance.h"
 #include "probe.h"
 #include "scheduler.h"
+#include "swapin.h"
 #include "tagger.h"
 
 /* One more helps from two vCPUs on; a third one adds nothing measurable. */
@@ -75,6 +79,10 @@ static int check_options(const MemSchedOptions *options,
         say(ret_message, "the pool of memsched must have at least 2 MiB");
     } else if (options->min_free_bytes > options->pool_bytes) {
         say(ret_message, "min-free of memsched is more than its pool");
+    } else if (options->held_memory_bytes > options->pool_bytes / 2) {
+        say(ret_message, "held-memory of memsched is at most half of its pool");
+    } else if (!options->swap_path != !options->swap_bytes) {
+        say(ret_message, "swap-file and swap-size of memsched belong together");
     } else if (options->idle_tax_pct > 99) {
         say(ret_message, "the idle tax of memsched is a number from 0 to 99");
     } else {
@@ -111,6 +119,8 @@ static void init_fields(MemSched *ms, const MemSchedOptions *options)
 static void stop_parts(MemSched *ms)
 {
     ms_sched_stop(ms->sched);
+    ms_hold_stop(ms->holder);
+    ms->holder = NULL;
     ms_tagger_stop(ms->tagger);
     ms->tagger = NULL;
     ms_repair_stop(ms->repair);
@@ -121,8 +131,12 @@ static void stop_parts(MemSched *ms)
     ms->protector = NULL;
     ms_faults_stop(ms->faults);
     ms->faults = NULL;
+    ms_swapin_stop(ms->swapin);
+    ms->swapin = NULL;
     ms_scrub_stop(ms->scrub);
     ms->scrub = NULL;
+    ms_held_free(ms->held);
+    ms->held = NULL;
     ms_pool_free(ms->pool);
     ms->pool = NULL;
     ms_fence_destroy(&ms->fence);
@@ -160,7 +174,11 @@ static int start_pool(MemSched *ms, const MemSchedOptions *options,
         return ret;
     }
     ms_ledger_init(&ms->ledger, pool.frames * MEMSCHED_PAGES_PER_FRAME);
-    return 0;
+    if (options->held_memory_bytes > 0 || options->swap_path) {
+        ret = ms_held_new(ms, options->held_memory_bytes, options->swap_path,
+                          options->swap_bytes, &ms->held, ret_message);
+    }
+    return ret;
 }
 
 static int start_parts(MemSched *ms, MemSchedMessage *ret_message)
@@ -169,6 +187,9 @@ static int start_parts(MemSched *ms, MemSchedMessage *ret_message)
 
     if (ret == 0) {
         ret = ms_protector_start(ms, &ms->protector);
+    }
+    if (ret == 0 && ms->held && ms->held->swap) {
+        ret = ms_swapin_start(ms, &ms->swapin);
     }
     if (ret == 0) {
         ret = ms_faults_start(ms, FAULT_THREADS, &ms->faults);
@@ -181,6 +202,9 @@ static int start_parts(MemSched *ms, MemSchedMessage *ret_message)
     }
     if (ret == 0) {
         ret = ms_tagger_start(ms, &ms->tagger);
+    }
+    if (ret == 0 && ms->held) {
+        ret = ms_hold_start(ms, &ms->holder);
     }
     if (ret == 0) {
         ret = ms_sched_start(ms, &ms->sched);

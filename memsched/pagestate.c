@@ -49,10 +49,12 @@ typedef struct Changes {
 
 static const Changes legal[MS_PAGE_EVENTS] = {
     [MS_PAGE_INFLATE] = { {
-        FROM(HOLE) = B, FROM(REPORTED) = B, FROM(TAG) = B,
+        FROM(HOLE) = B, FROM(REPORTED) = B, FROM(TAG) = B, FROM(HELD) = B,
         FROM(RESIDENT) = G,
     } },
-    [MS_PAGE_REPORT] = { { FROM(HOLE) = P, FROM(TAG) = P } },
+    [MS_PAGE_REPORT] = { {
+        FROM(HOLE) = P, FROM(TAG) = P, FROM(HELD) = P,
+    } },
     [MS_PAGE_DEFLATE] = { {
         FROM(GIVEN) = R, FROM(BALLOONED) = H, FROM(REPORTED) = H,
     } },

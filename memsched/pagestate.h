@@ -21,8 +21,8 @@
 
 /* What happens to a page; each has its row of legal changes. */
 typedef enum MsPageEvent {
-    MS_PAGE_INFLATE,            /* H,P,T -> B; R -> G */
-    MS_PAGE_REPORT,             /* H,T -> P */
+    MS_PAGE_INFLATE,            /* H,P,T,S -> B; R -> G */
+    MS_PAGE_REPORT,             /* H,T,S -> P */
     MS_PAGE_DEFLATE,            /* G -> R; B,P -> H */
     MS_PAGE_DEVICE_RESET,       /* G -> R; B,P -> H */
     MS_PAGE_SYSTEM_RESET,       /* also T,S -> H (X and L hold something of

@@ -70,7 +70,8 @@ static void grant_locked(Job *job)
     job->grant = (MsGrant) { 0 };
     job->claim = MS_POOL_NO_CLAIM;
     /* A touch does not wait for it: 1 ms. */
-    job->take_flags = touched ? 0 : MS_POOL_BREAK_CLAIM;
+    job->take_flags = (touched ? 0 : MS_POOL_BREAK_CLAIM) |
+                      (p->content && p->content->whole ? MS_POOL_DIRTY : 0);
     ms_lock(&ms->ledger_lock);
     if (touched) {
         ms_ledger_grant(&ms->ledger, &client->account, 1,
@@ -338,15 +339,23 @@ static void end(Job *job)
     const MsPopulate *p = job->p;
     MemSchedRegion *region = p->region;
     MsPages *pages = &region->pages;
-    MsPageSet not_in = job->take, was;
+    MsPageSet not_in = job->take, in = job->in, lost, was;
     int parked;
 
     for (unsigned w = 0; w < MS_PAGESET_WORDS; w++) {
         not_in.word[w] &= ~job->in.word[w];
     }
+    ms_pageset_clear(&lost);
+    if (p->content && p->content->lost) {
+        p->content->lost(p->content_opaque, &lost);
+        lost = ms_pageset_and(&lost, &job->in);
+        ms_pageset_subtract(&in, &lost);
+    }
     ms_lock(&region->lock);
-    parked = ms_pages_change_set(pages, MS_PAGE_POPULATED, p->frame,
-                                 &job->in, MEMSCHED_PAGE_RESIDENT);
+    parked = ms_pages_change_set(pages, MS_PAGE_POPULATED, p->frame, &in,
+                                 MEMSCHED_PAGE_RESIDENT);
+    parked |= ms_pages_change_set(pages, MS_PAGE_POPULATED, p->frame, &lost,
+                                  MEMSCHED_PAGE_LOST);
     if (p->content) {
         p->content->end_locked(p->content_opaque, p->frame, &job->in);
     }
@@ -363,7 +372,7 @@ static void end(Job *job)
         }
         parked |= ms_pages_change_set(pages, MS_PAGE_NOT_POPULATED, p->frame,
                                       &not_in, p->content
-                                      ? MEMSCHED_PAGE_TAG
+                                      ? p->content->state
                                       : MEMSCHED_PAGE_HOLE);
     }
     if (job->huge) {

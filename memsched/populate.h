@@ -14,16 +14,23 @@
 #include "pageset.h"
 
 /*
- * What the pages are to hold, if not zeros: those in state T (tagged.c).
- * Page numbers are positions in the frame.
+ * What the pages are to hold, if not zeros: those in state T (tagged.c) and S
+ * (held.c).  Page numbers are positions in the frame.
  */
 typedef struct MsPopulateContent {
     /* These are the pages; they change to C now.  Region lock held. */
     void (*begin_locked)(void *opaque, uint64_t frame, const MsPageSet *take);
-    /* Pages [page, page + count) stand at @arena, zero so far.  No lock. */
+    /*
+     * Pages [page, page + count) stand at @arena, zero so far (unless @whole).
+     * No lock.
+     */
     void (*write)(void *opaque, char *arena, unsigned page, unsigned count);
     /* These are in the guest now, the others as before.  Region lock held. */
     void (*end_locked)(void *opaque, uint64_t frame, const MsPageSet *in);
+    /* Their content could not be had: state L.  NULL: there are none. */
+    void (*lost)(void *opaque, MsPageSet *ret_lost);
+    MemSchedPageState state;    /* what the pages are */
+    bool whole;                 /* write() sets every byte of a page */
 } MsPopulateContent;
 
 /* What to put where, in one 2 MiB frame. */

@@ -23,6 +23,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "held.h"
 #include "instance.h"
 #include "tagged.h"
 
@@ -45,6 +46,7 @@ void ms_region_unref(MemSchedRegion *region)
         return;
     }
     ms_protect_free(atomic_load(&region->protect));
+    ms_held_map_destroy(&region->held);
     ms_tag_map_destroy(&region->tags);
     ms_pages_destroy(&region->pages);
     ms_cond_destroy(&region->cond);
@@ -290,6 +292,7 @@ int memsched_region_new(MemSchedClient *client,
     ret = ms_pages_init(&region->pages, offset >> MEMSCHED_PAGE_SHIFT,
                         options->length_bytes >> MEMSCHED_PAGE_SHIFT);
     ms_tag_map_init(&region->tags, region->pages.frames);
+    ms_held_map_init(&region->held, region->pages.frames);
     if (ret == 0) {
         ret = ms_fence_cover(&ms->fence, region->host, region->length_bytes);
     }
@@ -342,6 +345,7 @@ void memsched_region_free(MemSchedRegion *region)
     ms_protect_region_gone(region);
     ms_repair_forget(region);
     ms_tagged_forget_region(region);
+    ms_held_forget_region(region);
     ms_capture_region_home(region);
     ms_uffd_unregister(&client->uffd, region->host,
                        region->length_bytes >> MEMSCHED_PAGE_SHIFT);

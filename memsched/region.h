@@ -18,6 +18,7 @@
 #include <stdatomic.h>
 
 #include "memsched/memsched.h"
+#include "held-map.h"
 #include "lock.h"
 #include "pagestate.h"
 #include "tag-map.h"
@@ -48,6 +49,8 @@ struct MemSchedRegion {
     uint64_t lease_first, lease_end;    /* frames that the scan reads now:
                                            nothing is taken out of them */
     MsTagMap tags;              /* of the pages in state T */
+    MsHeldMap held;             /* of those in state S */
+    uint64_t hold_cursor;       /* where the hand of hold.c stands, a page */
 
     /* Set once, when its guest is first protected; NULL until then. */
     _Atomic(struct MsProtect *) protect;

@@ -162,6 +162,13 @@ static void tell(MemSchedRegion *region, uint64_t page, bool lost,
     }
 }
 
+void ms_repair_tell_lost(MemSchedRegion *region, uint64_t page,
+                         uint64_t since_ns)
+{
+    ms_count(&region->client->protect_stats.lost, 1);
+    tell(region, page, true, since_ns);
+}
+
 void memsched_watch_errors(MemSched *ms,
                            void (*error)(void *opaque, const MemSchedError *e),
                            void *opaque)

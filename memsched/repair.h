@@ -23,6 +23,13 @@ void ms_repair_stop(MsRepair *repair);  /* NULL is fine */
  */
 void ms_repair_forget(MemSchedRegion *region);
 
+/*
+ * A page is lost for another reason (held.c): its guest is told, before there
+ * are zeros in its place.  No lock held.
+ */
+void ms_repair_tell_lost(MemSchedRegion *region, uint64_t page,
+                         uint64_t since_ns);
+
 /* ---- repair.c and repair-inject.c only ---- */
 
 /* The page's owner ends C. */

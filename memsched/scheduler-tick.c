@@ -18,6 +18,7 @@
 #include <glib.h>
 
 #include "app.h"
+#include "hold.h"
 #include "policy.h"
 #include "scheduler-int.h"
 
@@ -136,6 +137,7 @@ void ms_sched_tick(MsSched *sched, MemSchedClient **clients, size_t count,
     }
     ms_policy_run(&input, guests, count, decisions, count);
     show_host(sched, &input, guests, count);
+    ms_hold_tick(ms, clients, guests, count);
     for (size_t i = 0; i < count; i++) {
         show(clients[i], &guests[i]);
         poll_stats(clients[i]);

@@ -159,7 +159,7 @@ static void content_end_locked(void *opaque, uint64_t frame,
 
 static const MsPopulateContent content = {
     .begin_locked = content_begin_locked, .write = content_write,
-    .end_locked = content_end_locked,
+    .end_locked = content_end_locked, .state = MEMSCHED_PAGE_TAG,
 };
 
 uint64_t ms_tagged_populate(MsPopulate *populate, MsTaggedReturn how,

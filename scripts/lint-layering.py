@@ -8,8 +8,8 @@
   memsched.c -> sched -> client policy cond mover fault scan protect ledger
                          pool stats
   mover fault scan protect -> uffd -> sys
-  ledger policy decision cond stats transfer request thrash parity stripe:
-                         pure, no system call, lock or clock
+  ledger policy decision cond stats transfer request thrash reclaim parity
+                         stripe: pure, no system call, lock or clock
 
 Only uffd.c issues UFFDIO_*; system calls and the clock go through sys.  lock.c
 reads the clock itself: a timed wait takes an absolute time of its own kind."""
@@ -30,15 +30,16 @@ RANKS = [
     ['sys', 'trace', 'lock', 'locks', 'bitmap'],
     ['uffd'],
     ['ledger', 'policy', 'decision', 'cond', 'stats', 'transfer', 'request',
-     'thrash', 'pagemap', 'pool', 'chunk', 'scrub', 'scrubber', 'tag',
+     'thrash', 'reclaim', 'pagemap', 'pool', 'chunk', 'scrub', 'scrubber', 'tag',
      'parity', 'stripe', 'store', 'swapfile', 'pack'],
     ['client', 'region', 'fault', 'mover', 'scan', 'protect', 'repair',
-     'capture', 'populate', 'prefetch', 'takeback'],
+     'capture', 'populate', 'prefetch', 'takeback', 'held', 'hold',
+     'swapin'],
     ['sched', 'scheduler', 'reallocate', 'event'],
     ['memsched'],
 ]
 PURE = ('ledger', 'policy', 'decision', 'cond', 'stats', 'transfer',
-        'request', 'thrash', 'parity', 'stripe')
+        'request', 'thrash', 'reclaim', 'parity', 'stripe')
 PURE_FORBIDDEN = re.compile(
     r'\b(?:g_mutex_\w+|g_rw_lock_\w+|pthread_\w+|clock_gettime|time|usleep|'
     r'nanosleep|g_get_monotonic_time|g_get_real_time|mmap|munmap|madvise|ioctl|'

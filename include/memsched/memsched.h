@@ -78,6 +78,10 @@ typedef struct MemSchedOptions {
     unsigned interval_ms;       /* scheduler tick; 0: default 1000 */
     unsigned idle_tax_pct;      /* 0 to 99; 75 is the usual value */
     bool allow_inject;
+    /* places for the last resort; without one of them nothing is held */
+    uint64_t held_memory_bytes; /* of the pool, for compressed pages; 0: none */
+    const char *swap_path;      /* new file, or a block device; NULL: none */
+    uint64_t swap_bytes;
 } MemSchedOptions;
 
 /*

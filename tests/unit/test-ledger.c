@@ -312,6 +312,52 @@ static void test_random_operations_keep_sum_and_safe(void)
     g_rand_free(r);
 }
 
+static void test_held_pages_come_out_of_slack_alone(void)
+{
+    MsLedger l;
+    MsAccount a, b;
+
+    ms_ledger_init(&l, 1000);
+    ms_ledger_admit(&l, &a, 300, NO_MAX, 0);
+    ms_ledger_admit(&l, &b, 0, NO_MAX, 0);
+    g_assert_cmpuint(ms_ledger_hold(&l, 600), ==, 600);
+    g_assert_cmpuint(ms_ledger_hold(&l, 600), ==, 100);
+    g_assert_cmpuint(l.held, ==, 700);
+    check_two(&l, &a, &b);
+    g_assert_true(ms_ledger_would_grant(&l, &a, 0));
+    g_assert_false(ms_ledger_would_grant(&l, &b, 0));
+    ms_ledger_unhold(&l, 1);
+    g_assert_true(ms_ledger_would_grant(&l, &b, 0));
+    check_two(&l, &a, &b);
+    ms_ledger_unhold(&l, 699);
+    g_assert_cmpuint(ms_ledger_slack(&l), ==, 700);
+    l.held = 1;
+    g_assert_nonnull(ms_ledger_check(&l, NULL, 0));
+}
+
+static void test_ceiling_bounds_what_comes_out_of_slack(void)
+{
+    MsLedger l;
+    MsAccount a, b;
+    MsGrant grant;
+
+    ms_ledger_init(&l, 1000);
+    ms_ledger_admit(&l, &a, 100, NO_MAX, 10);
+    ms_ledger_admit(&l, &b, 0, NO_MAX, 0);
+    a.ceiling = 150;
+    g_assert_cmpuint(ms_ledger_grant(&l, &a, 500, 0, 0, &grant), ==, 150);
+    g_assert_cmpuint(ms_ledger_grant(&l, &a, 1, 0, 0, &grant), ==, 0);
+    g_assert_false(ms_ledger_would_grant(&l, &a, 0));
+    /* what was promised to it is not concerned */
+    g_assert_cmpuint(ms_ledger_claim(&l, &a, 20), ==, 20);
+    g_assert_cmpuint(ms_ledger_grant(&l, &a, 500, MS_GRANT_ALLOWANCE, 0,
+                                     &grant), ==, 30);
+    g_assert_cmpuint(ms_ledger_grant(&l, &b, 500, 0, 0, &grant), ==, 500);
+    a.ceiling = 0;
+    g_assert_cmpuint(ms_ledger_grant(&l, &a, 7, 0, 0, &grant), ==, 7);
+    check_two(&l, &a, &b);
+}
+
 static void test_parity_comes_out_of_slack_alone(void)
 {
     MsLedger l;
@@ -355,6 +401,9 @@ int main(int argc, char **argv)
     g_test_add_func("/ledger/capture-below-min",
                     test_capture_below_min_never_becomes_a_claim);
     g_test_add_func("/ledger/limits", test_limits_change_within_slack_only);
+    g_test_add_func("/ledger/held", test_held_pages_come_out_of_slack_alone);
+    g_test_add_func("/ledger/ceiling",
+                    test_ceiling_bounds_what_comes_out_of_slack);
     g_test_add_func("/ledger/parity", test_parity_comes_out_of_slack_alone);
     g_test_add_func("/ledger/random",
                     test_random_operations_keep_sum_and_safe);

@@ -30,8 +30,8 @@ static const struct {
     MsPageEvent event;
     const char *changes;
 } table[] = {
-    { MS_PAGE_INFLATE,       "HB PB TB RG" },
-    { MS_PAGE_REPORT,        "HP TP" },
+    { MS_PAGE_INFLATE,       "HB PB TB SB RG" },
+    { MS_PAGE_REPORT,        "HP TP SP" },
     { MS_PAGE_DEFLATE,       "GR BH PH" },
     { MS_PAGE_DEVICE_RESET,  "GR BH PH" },
     { MS_PAGE_SYSTEM_RESET,  "GR BH PH TH SH" },
