@@ -141,7 +141,8 @@ int main(int argc, char **argv)
                     test_search_of_empty_and_full_sets);
     g_test_add_func("/pageset/find-takes-first-fit-else-longest",
                     test_find_takes_first_fit_else_longest);
-    g_test_add_func("/pageset/keep-first", test_only_the_first_members_are_kept);
+    g_test_add_func("/pageset/keep-first",
+                    test_only_the_first_members_are_kept);
     g_test_add_func("/pageset/random-sets-agree-with-an-array",
                     test_random_sets_agree_with_an_array);
     return g_test_run();

@@ -146,11 +146,18 @@ static void rebuild_two(const MsParityKernel *kernel, Stripe *s, unsigned a,
                                       (void *const *)s->out), ==, -ENODATA);
 }
 
+/* Every size of a stripe; where each byte costs 15 times as much, some. */
+#ifdef __SANITIZE_THREAD__
+#define STEP 7
+#else
+#define STEP 1
+#endif
+
 static void test_losses(gconstpointer opaque)
 {
     const MsParityKernel *kernel = opaque;
 
-    for (unsigned n = 1; n <= MS_PARITY_SLOTS; n++) {
+    for (unsigned n = 1; n <= MS_PARITY_SLOTS; n += n < 4 ? 1 : STEP) {
         Stripe s;
 
         stripe_init(&s, n, n % 2);
@@ -201,13 +208,16 @@ static void test_change(gconstpointer opaque)
 
 static void test_change_of_one_leaves_the_other(void)
 {
+    const void *from[2] = { NULL, NULL };
+    void *to[2];
     Stripe s;
 
     stripe_init(&s, 1, true);
     memset(s.out[1], 0x77, BYTES);
-    ms_parity_change(ms_parity_best(), BYTES, 3, s.page[0],
-                     (const void *[]) { s.parity[0], NULL },
-                     (void *[]) { s.out[0], s.out[1] });
+    from[0] = s.parity[0];
+    to[0] = s.out[0];
+    to[1] = s.out[1];
+    ms_parity_change(ms_parity_best(), BYTES, 3, s.page[0], from, to);
     for (unsigned i = 0; i < BYTES; i++) {
         g_assert_cmphex(s.out[0][i], ==, s.page[0][i] ^ 0xa5);
         g_assert_cmphex(s.out[1][i], ==, 0x77);
