@@ -146,18 +146,11 @@ static void rebuild_two(const MsParityKernel *kernel, Stripe *s, unsigned a,
                                       (void *const *)s->out), ==, -ENODATA);
 }
 
-/* Every size of a stripe; where each byte costs 15 times as much, some. */
-#ifdef __SANITIZE_THREAD__
-#define STEP 7
-#else
-#define STEP 1
-#endif
-
 static void test_losses(gconstpointer opaque)
 {
     const MsParityKernel *kernel = opaque;
 
-    for (unsigned n = 1; n <= MS_PARITY_SLOTS; n += n < 4 ? 1 : STEP) {
+    for (unsigned n = 1; n <= MS_PARITY_SLOTS; n += n < 4 ? 1 : PARITY_STEP) {
         Stripe s;
 
         stripe_init(&s, n, n % 2);
