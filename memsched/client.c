@@ -238,6 +238,7 @@ void memsched_client_free(MemSchedClient *client)
         return;
     }
     ms = client->ms;
+    memsched_client_set_machine(client, NULL, NULL);
     ms_lock(&client->lock);
     detach_locked(client);
     ms_unlock(&client->lock);
@@ -549,8 +550,9 @@ void memsched_client_run(MemSchedClient *client, bool running)
 void memsched_client_ending(MemSchedClient *client)
 {
     if (client) {
-        /* Its balloon's code and data are about to go. */
+        /* Its code and data are about to go. */
         atomic_store(&client->ending, true);
+        memsched_client_set_machine(client, NULL, NULL);
         ms_lock(&client->lock);
         detach_locked(client);
         ms_unlock(&client->lock);

@@ -71,6 +71,9 @@ struct MemSchedClient {
     void *ops_opaque;
     bool attached;
     unsigned callbacks;         /* callbacks that run now */
+    MemSchedMachineOps machine;
+    void *machine_opaque;
+    unsigned machine_calls;     /* of those, that run now */
 
     MemSchedGuestCondition told;        /* generation 0: nothing yet */
     uint64_t told_ns;
@@ -96,6 +99,7 @@ struct MemSchedClient {
     _Atomic unsigned pressure;
     _Atomic bool stalled, unresponsive;
     _Atomic bool ending;                /* memsched_client_ending() */
+    _Atomic unsigned awaited;           /* memsched_client_awaited() */
     _Atomic bool unmet_request;         /* asked to inflate, has not yet: its
                                            touches may use the allowance */
     _Atomic bool giving;                /* a transfer wants more of it */
@@ -122,6 +126,12 @@ void ms_client_unref(MemSchedClient *client);
 bool ms_client_ops_enter(MemSchedClient *client, MemSchedClientOps *ret_ops,
                          void **ret_opaque);
 void ms_client_ops_leave(MemSchedClient *client);
+
+/*
+ * client-machine.c: pause its machine or let it go on.  Scheduler's thread
+ * only, no lock held.
+ */
+void ms_client_set_paused(MemSchedClient *client, bool paused);
 
 /*
  * Permission to take pages out of the guest; false while inhibited, or (if
@@ -171,7 +181,7 @@ void ms_client_wait_forget(MemSchedClient *client, MemSchedRegion *region);
 static inline bool ms_client_may_use_allowance(MemSchedClient *client)
 {
     return atomic_load(&client->unmet_request) ||
-           atomic_load(&client->ending);
+           atomic_load(&client->awaited) > 0 || atomic_load(&client->ending);
 }
 
 /* Account limits after a change of RAM or options.  -ENOSPC, -EINVAL. */

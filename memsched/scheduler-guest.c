@@ -320,17 +320,9 @@ static void measure(MsSched *sched, MemSchedClient *client, const Look *l,
 
 static void set_paused(MsSched *sched, MemSchedClient *client, bool paused)
 {
-    MemSchedClientOps ops;
-    void *opaque;
-
     atomic_store(&client->stalled, paused);
     ms_sched_guest_event(sched, client, MEMSCHED_EVENT_GUEST_STALLED, paused);
-    if (ms_client_ops_enter(client, &ops, &opaque)) {
-        if (ops.set_paused) {
-            ops.set_paused(opaque, paused);
-        }
-        ms_client_ops_leave(client);
-    }
+    ms_client_set_paused(client, paused);
 }
 
 /* True while touches of it wait. */

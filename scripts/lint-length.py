@@ -28,8 +28,6 @@ EXCEPTIONS = {
         'options of a guest, each with its default, given by name',
     'tests/integration/test-tags.c':
         'one driver of pretended applications, many short cases of it',
-    'tests/integration/test-transfer-real.c':
-        'one pair of pretended guests, many short cases of it',
 }
 
 

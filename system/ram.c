@@ -36,6 +36,7 @@
 #include "system/hostmem.h"
 #include "system/instance-local.h"
 #include "system/runstate.h"
+#include "guest-pause.h"
 #include "wrap.h"
 
 /* Boards have one block of RAM, NUMA machines one a node, DIMMs one each. */
@@ -185,6 +186,7 @@ static bool have_client(void)
         if (ram.client) {
             qemu_add_vm_change_state_handler(run_state_changed, NULL);
             memsched_client_run(ram.client, runstate_is_running());
+            guest_pause_init(ram.client);
         }
     }
     return ram.client;

@@ -157,12 +157,10 @@ MEMSCHED_API int memsched_client_set(MemSched *ms, const char *id,
                                      const MemSchedClientChange *change,
                                      MemSchedMessage *ret_message);
 
-/* What the scheduler asks of a guest's side.  Any member may be NULL. */
+/* What the scheduler asks of a guest's balloon.  Any member may be NULL. */
 typedef struct MemSchedClientOps {
     /* The kernel balloon should hold this much.  Repeated when it changes. */
     void (*set_balloon)(void *opaque, uint64_t balloon_bytes);
-    /* Pause the guest whole (no page may be granted), or let it go on. */
-    void (*set_paused)(void *opaque, bool paused);
     /* Ask for fresh balloon statistics. */
     void (*poll_stats)(void *opaque);
 } MemSchedClientOps;
@@ -177,6 +175,31 @@ MEMSCHED_API int memsched_client_attach(MemSchedClient *client,
                                         void *opaque);
 MEMSCHED_API void memsched_client_detach(MemSchedClient *client,
                                          void *opaque);
+
+/* What the scheduler asks of a guest's machine. */
+typedef struct MemSchedMachineOps {
+    /*
+     * Pause the guest whole (a touch of it waits, and no page may be granted),
+     * or let it go on.  The threads that wait stay asleep in their touch; the
+     * others are to be stopped without waiting for those.
+     */
+    void (*set_paused)(void *opaque, bool paused);
+} MemSchedMachineOps;
+
+/*
+ * The machine behind a guest, with a balloon or without one.  NULL takes it
+ * away; none of its calls runs when this returns.
+ */
+MEMSCHED_API void memsched_client_set_machine(MemSchedClient *client,
+                                              const MemSchedMachineOps *ops,
+                                              void *opaque);
+
+/*
+ * Somebody waits until each vCPU of the guest has left its guest code, and can
+ * do nothing else meanwhile: touches of any thread may use the give-allowance
+ * until the call with @begin false.  Counted.
+ */
+MEMSCHED_API void memsched_client_awaited(MemSchedClient *client, bool begin);
 
 /* The guest's driver says how much its balloon holds now. */
 MEMSCHED_API void memsched_client_balloon_actual(MemSchedClient *client,
@@ -195,9 +218,9 @@ MEMSCHED_API void memsched_client_run(MemSchedClient *client, bool running);
 /*
  * The guest is about to end: its threads that sleep in a touch which the grant
  * rule refused get pages out of its give-allowance, so that they can be stopped
- * and joined.  Its balloon and its applications are detached, as by
- * memsched_client_detach() and memsched_client_detach_apps(): no callback runs
- * in the guest when this returns.  Call it before that; it cannot
+ * and joined.  Its balloon, its applications and its machine are detached, as
+ * by memsched_client_detach() and the like: no callback runs in the guest when
+ * this returns.  Call it before that; it cannot
  * be taken back, and may be repeated.  NULL is fine.
  */
 MEMSCHED_API void memsched_client_ending(MemSchedClient *client);

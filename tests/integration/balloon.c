@@ -43,9 +43,10 @@ static void poll_stats(void *opaque)
 }
 
 static const MemSchedClientOps ops = {
-    .set_balloon = set_balloon, .set_paused = set_paused,
-    .poll_stats = poll_stats,
+    .set_balloon = set_balloon, .poll_stats = poll_stats,
 };
+
+static const MemSchedMachineOps machine = { .set_paused = set_paused };
 
 /* What the driver does: lock held on the way in and out. */
 static void step(Balloon *b)
@@ -94,6 +95,7 @@ static Balloon *make(Guest *guest, uint64_t first, uint64_t count)
     ms_lock_init(&b->lock, MS_RANK_LEAF);
     ms_cond_init(&b->cond);
     g_assert_cmpint(memsched_client_attach(guest->client, &ops, b), ==, 0);
+    memsched_client_set_machine(guest->client, &machine, b);
     return b;
 }
 
@@ -121,6 +123,7 @@ void balloon_free(Balloon *b)
         ms_unlock(&b->lock);
         g_thread_join(b->thread);
     }
+    memsched_client_set_machine(b->guest->client, NULL, NULL);
     memsched_client_detach(b->guest->client, b);
     ms_lock_destroy(&b->lock);
     ms_cond_destroy(&b->cond);

@@ -1,6 +1,7 @@
 /*
  * The balloon driver of a pretended guest: a thread that inflates and deflates
- * as the scheduler asks, 1 MiB a request, from one range of its pages
+ * as the scheduler asks, 1 MiB a request, from one range of its pages; and its
+ * machine, which counts how often it is paused
  *
  * Locks are the library's: a thread sanitizer cannot see into GLib's.
  *

@@ -5,6 +5,7 @@
  */
 
 #include <glib.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -160,6 +161,33 @@ void guest_fill(Guest *guest, uint64_t first, uint64_t count, uint64_t seed)
             words(guest, p)[i] = word_of(p, seed, i);
         }
     }
+}
+
+typedef struct Touch {
+    char name[16];
+    Guest *guest;
+    uint64_t first, count, seed;
+} Touch;
+
+static gpointer touch(gpointer opaque)
+{
+    g_autofree Touch *t = opaque;
+
+    pthread_setname_np(pthread_self(), t->name);
+    guest_fill(t->guest, t->first, t->count, t->seed);
+    return NULL;
+}
+
+GThread *guest_touch(const char *name, Guest *guest, uint64_t first,
+                     uint64_t count, uint64_t seed)
+{
+    Touch *t = g_new(Touch, 1);
+
+    *t = (Touch) {
+        .guest = guest, .first = first, .count = count, .seed = seed,
+    };
+    g_strlcpy(t->name, name, sizeof(t->name));
+    return g_thread_new(name, touch, t);
 }
 
 bool guest_page_is(const Guest *guest, uint64_t page, uint64_t seed)

@@ -7,6 +7,7 @@
 #ifndef TESTS_GUEST_H
 #define TESTS_GUEST_H
 
+#include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -49,6 +50,12 @@ void guest_query(Guest *guest, MemSchedClientInfo *ret_info);
 
 /* Pages by number from the start of RAM; a stamp fills the whole page. */
 void guest_fill(Guest *guest, uint64_t first, uint64_t count, uint64_t seed);
+/*
+ * The same in a thread of this name, g_thread_join() it: it sleeps where there
+ * is no memory.  "CPU 0/TCG" is a vCPU, other names are devices.
+ */
+GThread *guest_touch(const char *name, Guest *guest, uint64_t first,
+                     uint64_t count, uint64_t seed);
 bool guest_page_is(const Guest *guest, uint64_t page, uint64_t seed);
 bool guest_page_is_zero(const Guest *guest, uint64_t page);
 void guest_assert(const Guest *guest, uint64_t first, uint64_t count,

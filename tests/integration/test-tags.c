@@ -13,6 +13,7 @@
 #include "app.h"
 #include "balloon.h"
 #include "instance.h"
+#include "transfers.h"
 
 #define FRAMES(n) ((uint64_t)(n) * MEMSCHED_FRAME_SIZE)
 #define WAIT_US   (30 * G_USEC_PER_SEC)
@@ -56,38 +57,8 @@ static void world_free(World *w)
 static uint64_t begin(World *w, uint64_t pages, MemSchedSource source,
                       unsigned deadline_ms)
 {
-    MemSchedTransferOptions o = {
-        .from = "a", .to = "b", .size_bytes = pages << MEMSCHED_PAGE_SHIFT,
-        .source = source, .deadline_ms = deadline_ms,
-    };
-    MemSchedMessage message = { "" };
-    uint64_t id;
-    int ret = memsched_reallocate(w->ms, &o, &id, &message);
-
-    if (ret < 0) {
-        g_error("memsched_reallocate: %s", message.text);
-    }
-    return id;
-}
-
-static MemSchedTransferInfo wait_end(World *w, uint64_t id)
-{
-    gint64 end = g_get_monotonic_time() + WAIT_US;
-    MemSchedTransferInfo info[256];
-
-    while (g_get_monotonic_time() < end) {
-        size_t count = memsched_query_transfers(w->ms, info, 256);
-
-        for (size_t i = 0; i < count; i++) {
-            if (info[i].id == id &&
-                info[i].state != MEMSCHED_TRANSFER_RUNNING) {
-                g_test_message("transfer: %s", info[i].reason);
-                return info[i];
-            }
-        }
-        g_usleep(500);
-    }
-    g_error("transfer %" G_GUINT64_FORMAT " has not ended after 30 s", id);
+    return transfer_start(w->ms, "a", "b", pages << MEMSCHED_PAGE_SHIFT,
+                          source, deadline_ms);
 }
 
 /* Wait, bounded, until so much of it is mapped in guest b. */
@@ -113,7 +84,7 @@ static void wait_moved(World *w, uint64_t id, uint64_t pages)
 /* The agent gives so much, all of it by applications. */
 static MemSchedTransferInfo give(World *w, uint64_t pages)
 {
-    MemSchedTransferInfo info = wait_end(w, begin(
+    MemSchedTransferInfo info = transfer_wait(w->ms, begin(
         w, pages, MEMSCHED_SOURCE_APPLICATION, 20000));
 
     g_assert_cmpint(info.state, ==, MEMSCHED_TRANSFER_COMPLETED);
@@ -208,7 +179,7 @@ static void test_hints_lead_to_the_pages(void)
     agent_wait_worked(w->agent, 1);
     g_assert_cmpuint(credited(w), ==, 0);
     memsched_client_inhibit(w->a->client, false);
-    g_assert_cmpint(wait_end(w, id).state, ==, MEMSCHED_TRANSFER_COMPLETED);
+    g_assert_cmpint(transfer_wait(w->ms, id).state, ==, MEMSCHED_TRANSFER_COMPLETED);
     info = agent_query_all(w->agent);
     g_assert_cmpuint(info.counters.found_by_hint, ==, 4 * 512);
     g_assert_cmpuint(info.counters.found_by_scan, ==, 0);
@@ -501,7 +472,7 @@ static void give_back(World *w, uint64_t pages)
     uint64_t id;
 
     g_assert_cmpint(memsched_reallocate(w->ms, &o, &id, &message), ==, 0);
-    info = wait_end(w, id);
+    info = transfer_wait(w->ms, id);
     g_assert_cmpint(info.state, ==, MEMSCHED_TRANSFER_COMPLETED);
 }
 
@@ -655,7 +626,7 @@ static void test_changed_page_of_a_huge_page_goes_back(void)
                 w->a->ram[(2 * 512 + 700) * 4096 + 2000] = 7;
             }
         }
-        info = wait_end(w, id);
+        info = transfer_wait(w->ms, id);
     }
     g_assert_cmpint(info.state, ==, MEMSCHED_TRANSFER_PARTIAL);
     g_assert_cmpuint(info.moved_bytes, ==, 1023 * 4096);
@@ -705,7 +676,7 @@ static void test_page_that_changes_after_the_look_stays(void)
     w->ms->found_opaque = &m;
     w->ms->found_hook = change_a_page;
     {
-        MemSchedTransferInfo info = wait_end(w, begin(
+        MemSchedTransferInfo info = transfer_wait(w->ms, begin(
             w, 4 * 512, MEMSCHED_SOURCE_APPLICATION, 3000));
 
         guest_check(w->ms);
@@ -751,7 +722,7 @@ static void test_fence_raised_after_the_look_puts_pages_back(void)
     }
     g_assert_cmpuint(credited(w), ==, 2 * 512);
     memsched_dma_end(w->a->ram + m.page * 4096, 4096);
-    g_assert_cmpint(wait_end(w, id).state, ==, MEMSCHED_TRANSFER_COMPLETED);
+    g_assert_cmpint(transfer_wait(w->ms, id).state, ==, MEMSCHED_TRANSFER_COMPLETED);
     w->ms->found_hook = NULL;
     world_free(w);
 }
@@ -774,7 +745,7 @@ static void test_epoch_that_dies_after_the_look_takes_nothing(void)
 
     w->ms->found_opaque = &m;
     w->ms->found_hook = kill_epochs;
-    info = wait_end(w, begin(w, 4 * 512, MEMSCHED_SOURCE_APPLICATION, 20000));
+    info = transfer_wait(w->ms, begin(w, 4 * 512, MEMSCHED_SOURCE_APPLICATION, 20000));
     w->ms->found_hook = NULL;
     g_assert_cmpuint(credited(w), ==, 0);
     g_assert_cmpuint(known(w) * 4096, ==, info.captured_bytes);
@@ -856,7 +827,7 @@ static void test_refusal_is_the_reason_of_the_transfer(void)
     MemSchedTransferInfo info;
 
     w->agent->most[1] = 200;
-    info = wait_end(w, begin(w, 512, MEMSCHED_SOURCE_APPLICATION, 1500));
+    info = transfer_wait(w->ms, begin(w, 512, MEMSCHED_SOURCE_APPLICATION, 1500));
     g_assert_cmpint(info.state, ==, MEMSCHED_TRANSFER_PARTIAL);
     g_assert_cmpuint(info.moved_bytes, ==, 200 * 4096);
     g_assert_nonnull(strstr(info.reason, "'app1'"));
@@ -871,7 +842,7 @@ static void test_agent_that_never_answers_is_given_up(void)
     gint64 end = g_get_monotonic_time() + WAIT_US;
 
     w->agent->quiet = true;
-    info = wait_end(w, begin(w, 512, MEMSCHED_SOURCE_APPLICATION, 1000));
+    info = transfer_wait(w->ms, begin(w, 512, MEMSCHED_SOURCE_APPLICATION, 1000));
     g_assert_cmpint(info.state, ==, MEMSCHED_TRANSFER_FAILED);
     g_assert_cmpuint(w->agent->cancels, >, 0);
     while (agent_query(w->agent, 1).ordered_bytes > 0) {
@@ -887,7 +858,7 @@ static void test_liar_earns_nothing(void)
     MemSchedTransferInfo info;
 
     w->agent->liar = true;
-    info = wait_end(w, begin(w, 2 * 512, MEMSCHED_SOURCE_APPLICATION, 1500));
+    info = transfer_wait(w->ms, begin(w, 2 * 512, MEMSCHED_SOURCE_APPLICATION, 1500));
     g_assert_cmpint(info.state, ==, MEMSCHED_TRANSFER_FAILED);
     g_assert_cmpuint(credited(w), ==, 0);
     guest_assert(w->a, 0, 12 * 512, 1);
@@ -906,7 +877,7 @@ static void test_agent_that_goes_ends_its_transfers_at_once(void)
     wait_moved(w, id, 512);
     agent_free(w->agent);
     w->agent = NULL;
-    info = wait_end(w, id);
+    info = transfer_wait(w->ms, id);
     g_assert_cmpint(info.state, ==, MEMSCHED_TRANSFER_PARTIAL);
     g_assert_nonnull(strstr(info.reason, "connected any more"));
     g_assert_cmpuint(info.elapsed_ns, <, UINT64_C(15000000000));
@@ -979,7 +950,7 @@ static void test_kernel_balloon_gives_what_applications_do_not(void)
     MemSchedTransferInfo info;
 
     w->agent->most[1] = 2 * 512;
-    info = wait_end(w, begin(w, 3 * 512, MEMSCHED_SOURCE_ANY, 20000));
+    info = transfer_wait(w->ms, begin(w, 3 * 512, MEMSCHED_SOURCE_ANY, 20000));
     g_assert_cmpint(info.state, ==, MEMSCHED_TRANSFER_COMPLETED);
     g_assert_cmpuint(credited(w), ==, 2 * 512);
     g_assert_cmpuint(kernel_pages(w), ==, 512);
@@ -991,7 +962,7 @@ static void test_any_source_works_with_applications_alone(void)
 {
     World *w = world_new();
     MemSchedTransferInfo info =
-        wait_end(w, begin(w, 2 * 512, MEMSCHED_SOURCE_ANY, 20000));
+        transfer_wait(w->ms, begin(w, 2 * 512, MEMSCHED_SOURCE_ANY, 20000));
 
     g_assert_cmpint(info.state, ==, MEMSCHED_TRANSFER_COMPLETED);
     g_assert_cmpuint(credited(w), ==, 2 * 512);
@@ -1015,12 +986,12 @@ static void test_memory_comes_back_in_the_reverse_order(void)
     uint64_t id;
 
     w->agent->most[1] = 2 * 512;
-    info = wait_end(w, begin(w, 3 * 512, MEMSCHED_SOURCE_ANY, 20000));
+    info = transfer_wait(w->ms, begin(w, 3 * 512, MEMSCHED_SOURCE_ANY, 20000));
     g_assert_cmpint(info.state, ==, MEMSCHED_TRANSFER_COMPLETED);
     guest_fill(w->b, 0, 12 * 512, 2);
     other = balloon_new(w->b, 0, 12 * 512, true);
     g_assert_cmpint(memsched_reallocate(w->ms, &back, &id, NULL), ==, 0);
-    info = wait_end(w, id);
+    info = transfer_wait(w->ms, id);
     g_assert_cmpint(info.state, ==, MEMSCHED_TRANSFER_COMPLETED);
     agent_wait_released(w->agent, 512);
     guest_check(w->ms);
@@ -1045,7 +1016,7 @@ static void test_short_transfer_restores_the_donor(void)
     agent_wait_captured(w->agent, 2 * 512);
     guest_free(w->b);
     w->b = NULL;
-    info = wait_end(w, id);
+    info = transfer_wait(w->ms, id);
     g_assert_cmpint(info.state, !=, MEMSCHED_TRANSFER_COMPLETED);
     while (credited(w) << MEMSCHED_PAGE_SHIFT > info.moved_bytes) {
         g_assert_cmpint(g_get_monotonic_time(), <, end);

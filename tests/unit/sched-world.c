@@ -68,9 +68,9 @@ static void hear_condition(void *opaque,
 static Guest *guest_new(World *w, const char *id, uint64_t allocated)
 {
     static const MemSchedClientOps ops = {
-        .set_balloon = set_balloon, .set_paused = set_paused,
-        .poll_stats = poll_stats,
+        .set_balloon = set_balloon, .poll_stats = poll_stats,
     };
+    static const MemSchedMachineOps machine = { .set_paused = set_paused };
     Guest *g = g_new0(Guest, 1);
     MemSchedClient *c = &g->client;
     MemSched *ms = w->ms;
@@ -92,6 +92,7 @@ static Guest *guest_new(World *w, const char *id, uint64_t allocated)
     g_assert_cmpuint(grant.pages, ==, allocated);
     ms->clients[ms->clients_count++] = c;
     g_assert_cmpint(memsched_client_attach(c, &ops, g), ==, 0);
+    memsched_client_set_machine(c, &machine, g);
     return g;
 }
 
