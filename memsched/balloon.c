@@ -512,6 +512,7 @@ void memsched_reset(MemSchedClient *client, MemSchedReset kind)
     size_t count;
 
     regions = ms_client_regions(client, &count);
+    ms_trace(ms, MEMSCHED_TRACE_RESET, client->id, kind, count);
     /* First of all: nothing that is in flight counts as given any more. */
     for (size_t i = 0; i < count; i++) {
         ms_lock(&regions[i]->lock);

@@ -187,9 +187,11 @@ static bool add_locked(MsCaptureTags *tc, unsigned index)
 void ms_capture_tags(MsCaptureTags *tc)
 {
     MemSchedRegion *region = tc->scan->region;
+    uint64_t rejected;
     unsigned i = 0;
 
     while (i < tc->scan->frames) {
+        rejected = tc->rejected_pages;
         ms_lock(&region->lock);
         ms_capture_init_locked(&tc->capture, region,
                                MEMSCHED_SOURCE_APPLICATION,
@@ -201,6 +203,8 @@ void ms_capture_tags(MsCaptureTags *tc)
         }
         ms_unlock(&region->lock);
         ms_capture_run(&tc->capture);
+        ms_trace(region->ms, MEMSCHED_TRACE_TAGS_FOUND, region->client->id,
+                 tc->capture.captured_pages, tc->rejected_pages - rejected);
         tc->captured_pages += tc->capture.captured_pages;
         tc->flushes += tc->capture.flushes;
     }

@@ -335,6 +335,10 @@ void ms_capture_run(MsCapture *capture)
     end_transit(capture);
 
     capture->captured_pages += gone;
+    if (!look) {
+        ms_trace(ms, MEMSCHED_TRACE_CAPTURE, capture->region->client->id, gone,
+                 capture->pages_want - gone);
+    }
     if (!capture->zero && !look && capture->state != MEMSCHED_PAGE_HELD) {
         capture->busy_pages += capture->pages_want - gone;
         ms_count(&ms->stats.busy_pages, capture->pages_want - gone);

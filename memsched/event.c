@@ -9,8 +9,14 @@
  * returned: MemSched.observer_calls counts them, under observer_lock (leaf).
  * It must therefore not be called by the observer itself.
  *
+ * Traces go out at once, from any thread and with any lock held, so they are
+ * counted without a lock: the observer's fields change only while tracing is
+ * false and MemSched.traces is 0.
+ *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
+
+#include <glib.h>
 
 #include "event.h"
 #include "instance.h"
@@ -58,14 +64,31 @@ void ms_event_deliver(MemSched *ms, const MemSchedEvent *event)
     ms_unlock(&ms->observer_lock);
 }
 
+void ms_trace_out(MemSched *ms, MemSchedTracePoint point, const char *id,
+                  uint64_t a, uint64_t b)
+{
+    atomic_fetch_add(&ms->traces, 1);
+    /* Again: who takes the observer away looks at traces after this. */
+    if (atomic_load(&ms->tracing)) {
+        ms->observer.trace(ms->observer_opaque, point, id, a, b);
+    }
+    atomic_fetch_sub(&ms->traces, 1);
+}
+
 void memsched_observe(MemSched *ms, const MemSchedObserver *observer,
                       void *opaque)
 {
     ms_lock(&ms->observer_lock);
+    atomic_store(&ms->tracing, false);
+    /* Each of them is quick, and no new one begins. */
+    while (atomic_load(&ms->traces) > 0) {
+        g_thread_yield();
+    }
     ms->observer = observer ? *observer : (MemSchedObserver) { 0 };
     ms->observer_opaque = observer ? opaque : NULL;
     while (ms->observer_calls > 0) {
         ms_cond_wait(&ms->observer_cond, &ms->observer_lock);
     }
+    atomic_store(&ms->tracing, ms->observer.trace != NULL);
     ms_unlock(&ms->observer_lock);
 }

@@ -284,7 +284,7 @@ static void serve_event(FaultThread *t, MemSchedClient *client,
                         const MsFault *fault)
 {
     MemSched *ms = t->ms;
-    uint64_t start_ns = now_ns(ms), page;
+    uint64_t start_ns = now_ns(ms), page, ns;
     Touch touch = {
         .since_ns = start_ns,
         .grant_flags = ms_client_may_use_allowance(client)
@@ -320,9 +320,11 @@ static void serve_event(FaultThread *t, MemSchedClient *client,
     }
     switch (outcome) {
     case DONE:
-        ms_histogram_add(&ms->stats.fault, now_ns(ms) - start_ns);
-        ms_histogram_add(&client->stats_counters.fault,
-                         now_ns(ms) - start_ns);
+        ns = now_ns(ms) - start_ns;
+        ms_histogram_add(&ms->stats.fault, ns);
+        ms_histogram_add(&client->stats_counters.fault, ns);
+        ms_trace(ms, MEMSCHED_TRACE_FAULT_SERVED, client->id,
+                 page << MEMSCHED_PAGE_SHIFT, ns);
         break;
     case STALE:
         ms_count(&ms->stats.faults_stale, 1);
@@ -337,6 +339,8 @@ static void serve_event(FaultThread *t, MemSchedClient *client,
                            start_ns) == 0) {
             ms_count(&ms->stats.faults_waited, 1);
             ms_count(&client->stats_counters.faults_waited, 1);
+            ms_trace(ms, MEMSCHED_TRACE_FAULT_REFUSED, client->id,
+                     page << MEMSCHED_PAGE_SHIFT, device);
         }
         /* The ledger may have risen between the refusal and the queue. */
         ms_faults_retry(t->faults);

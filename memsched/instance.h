@@ -105,6 +105,8 @@ struct MemSched {
     MemSchedObserver observer;
     void *observer_opaque;
     unsigned observer_calls;    /* calls that run now */
+    _Atomic bool tracing;       /* the observer wants traces */
+    _Atomic unsigned traces;    /* calls of it that run now */
 
 #ifdef MEMSCHED_DEBUG
     /* Between the look at a guest's pages and their capture; set before. */
@@ -127,5 +129,18 @@ bool ms_is_short(MemSched *ms);
 
 /* The ledger changed: if faults wait, let them be tried again. */
 void ms_ledger_rose(MemSched *ms);
+
+/* event.c: tell the observer, who wants to know. */
+void ms_trace_out(MemSched *ms, MemSchedTracePoint point, const char *id,
+                  uint64_t a, uint64_t b);
+
+/* Any thread, any lock held. */
+static inline void ms_trace(MemSched *ms, MemSchedTracePoint point,
+                            const char *id, uint64_t a, uint64_t b)
+{
+    if (atomic_load_explicit(&ms->tracing, memory_order_relaxed)) {
+        ms_trace_out(ms, point, id, a, b);
+    }
+}
 
 #endif /* MEMSCHED_INSTANCE_H */

@@ -50,6 +50,7 @@ struct MsMover {
     int64_t tokens;             /* calls that may be made now */
     uint64_t filled_ns;         /* when tokens were last added */
     bool later;                 /* something was left for RETRY_NS */
+    bool was_short;             /* when it looked last */
     unsigned turn;
     MsCapture capture;
 };
@@ -205,6 +206,17 @@ static uint64_t take_client(MsMover *m, MemSchedClient *client)
     return pages;
 }
 
+static void note_shortage(MsMover *m)
+{
+    bool is_short = ms_is_short(m->ms);
+
+    if (is_short != m->was_short) {
+        m->was_short = is_short;
+        ms_trace(m->ms, MEMSCHED_TRACE_POOL_SHORT, "", is_short,
+                 atomic_load(&m->ms->waiters));
+    }
+}
+
 /* True: something was done, there may be more. */
 static bool pass(MsMover *m)
 {
@@ -214,6 +226,7 @@ static bool pass(MsMover *m)
 
     m->later = false;
     m->turn++;
+    note_shortage(m);
     clients = ms_clients(m->ms, &count);
     for (size_t i = 0; i < count; i++) {
         MemSchedClient *client = clients[(m->turn + i) % count];

@@ -86,6 +86,10 @@ static void grant_locked(Job *job)
     job->grant.from_claim += more.from_claim;
     job->grant.from_allowance += more.from_allowance;
     got = job->grant.pages;
+    if (got < (touched ? 1 : want)) {
+        ms_trace(ms, MEMSCHED_TRACE_GRANT_REFUSED, client->id,
+                 touched ? 1 : want, got);
+    }
     if (job->grant.from_claim > 0) {
         job->claim = client->pool_claim;
     }
@@ -402,6 +406,10 @@ uint64_t ms_populate_frame(const MsPopulate *populate, bool *ret_touched)
     }
     settle(&job);
     end(&job);
+    ms_trace(populate->region->ms, MEMSCHED_TRACE_POPULATE,
+             populate->region->client->id,
+             populate->frame * MEMSCHED_FRAME_SIZE,
+             ms_pageset_count(&job.in));
     if (ret_touched) {
         *ret_touched = populate->touched < FRAME_PAGES &&
                        ms_pageset_has(&job.in, populate->touched);

@@ -166,6 +166,8 @@ static int start(MsSched *sched, const MemSchedTransferOptions *o,
                              true);
         ms_sched_know_locked(from, donor.ballooned);
         ms_sched_know_locked(to, acceptor.ballooned);
+        ms_trace(ms, MEMSCHED_TRACE_TRANSFER_BEGIN, from->id, *ret_id,
+                 s.pages);
     }
     ms_unlock(&ms->ledger_lock);
     return ret;

@@ -366,6 +366,8 @@ static Outcome repair_page(MemSchedRegion *region, uint64_t page,
                                                  : MEMSCHED_PAGE_RESIDENT);
         tell(region, page, false, since_ns);
     }
+    ms_trace(region->ms, MEMSCHED_TRACE_REPAIR, region->client->id,
+             page << MEMSCHED_PAGE_SHIFT, outcome == REPAIRED);
     return outcome;
 }
 

@@ -322,6 +322,8 @@ static void set_paused(MsSched *sched, MemSchedClient *client, bool paused)
 {
     atomic_store(&client->stalled, paused);
     ms_sched_guest_event(sched, client, MEMSCHED_EVENT_GUEST_STALLED, paused);
+    ms_trace(client->ms, MEMSCHED_TRACE_STALLED, client->id, paused,
+             ms_client_waiters(client));
     ms_client_set_paused(client, paused);
 }
 

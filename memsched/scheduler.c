@@ -127,6 +127,8 @@ static void finish_locked(MsSched *sched, MsTransfer *transfer)
     }
     ms_transfer_info(transfer, transfer->end_ns, &event.transfer);
     g_strlcpy(event.id, transfer->to_id, sizeof(event.id));
+    ms_trace(sched->ms, MEMSCHED_TRACE_TRANSFER_END, event.id, transfer->id,
+             event.transfer.moved_bytes);
     ms_sched_event(sched, &event);
 }
 
@@ -137,6 +139,7 @@ static void claim_locked(MsSched *sched, const MsTransferAction *a)
     uint64_t got = ms_ledger_claim(&ms->ledger, &to->account, a->pages);
 
     ms_transfers_claimed(a->transfer, got);
+    ms_trace(ms, MEMSCHED_TRACE_CLAIM, to->id, got, to->account.claim);
     /*
      * One with a balloon is to shrink that first, one whose touches wait takes
      * what it needs by them: the thread sees to what remains.

@@ -18,9 +18,6 @@
  * anywhere.  Lock: queue.lock, held for a few instructions, nothing is called
  * with it but the allocator and aio_bh_schedule_oneshot().
  *
- * Trace points of the library go straight to QEMU's trace backend: the
- * default one writes a line, and takes no lock of ours.
- *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
@@ -33,7 +30,6 @@
 #include "qemu/main-loop.h"
 #include "qemu/queue.h"
 #include "system/memsched-events.h"
-#include "trace/trace-system_memsched.h"
 #include "memsched-internal.h"
 
 /* More than the guests of a process and the transfers that can run at once */
@@ -186,12 +182,6 @@ static void observe_event(void *opaque, const MemSchedEvent *event)
     append_locked(pending);
 }
 
-static void observe_trace(void *opaque, const char *point, const char *id,
-                          uint64_t a, uint64_t b)
-{
-    trace_memsched_library(point, id ? id : "", a, b);
-}
-
 void memsched_events_guest_state(const char *id, MemschedGuestState state,
                                  const char *message)
 {
@@ -209,7 +199,7 @@ void memsched_events_start(MemSched *ms)
 {
     static const MemSchedObserver observer = {
         .event = observe_event,
-        .trace = observe_trace,
+        .trace = memsched_trace,
     };
 
     memsched_observe(ms, &observer, NULL);

@@ -31,6 +31,10 @@ MemschedTransfer *memsched_transfer_to_qapi(const MemSchedTransferInfo *from,
 MemschedTranslation *
 memsched_translation_to_qapi(const MemSchedTranslation *from, bool host_view);
 
+/* memsched-trace.c: MemSchedObserver.trace. */
+void memsched_trace(void *opaque, MemSchedTracePoint point, const char *id,
+                    uint64_t a, uint64_t b);
+
 /*
  * memsched-hold.c: the running scheduler or NULL; it does not end before
  * memsched_unhold(), which g_autoptr(MemSched) calls.

@@ -42,9 +42,10 @@ extern "C" {
 #define MEMSCHED_API __attribute__((visibility("default")))
 #endif
 
-/* Balloon applications and conditions, recovery: parts of this contract. */
+/* Applications and conditions, recovery, traces: parts of this contract. */
 #include "memsched/apps.h"
 #include "memsched/recovery.h"
+#include "memsched/trace.h"
 
 /*
  * The scheduler itself: one a process
@@ -549,8 +550,8 @@ typedef struct MemSchedEvent {
 
 typedef struct MemSchedObserver {
     void (*event)(void *opaque, const MemSchedEvent *event);
-    /* Trace points; may be called from any thread, any lock held: be quick */
-    void (*trace)(void *opaque, const char *point, const char *id,
+    /* Called from any thread with any lock held: be quick, call nothing. */
+    void (*trace)(void *opaque, MemSchedTracePoint point, const char *id,
                   uint64_t a, uint64_t b);
 } MemSchedObserver;
 

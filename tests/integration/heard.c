@@ -35,9 +35,20 @@ static void hear(void *opaque, const MemSchedEvent *event)
     ms_unlock(&heard->lock);
 }
 
+static void hear_trace(void *opaque, MemSchedTracePoint point,
+                       const char *id, uint64_t a, uint64_t b)
+{
+    Heard *heard = opaque;
+
+    /* What is the host's alone has no guest. */
+    g_assert_true((point == MEMSCHED_TRACE_POOL_SHORT) == (id[0] == '\0'));
+    atomic_fetch_add(&heard->traces[point], 1);
+    atomic_fetch_add(&heard->traced[point], a);
+}
+
 void heard_start(MemSched *ms, Heard *heard)
 {
-    MemSchedObserver observer = { .event = hear };
+    MemSchedObserver observer = { .event = hear, .trace = hear_trace };
 
     memset(heard, 0, sizeof(*heard));
     ms_lock_init(&heard->lock, MS_RANK_LEAF);

@@ -8,6 +8,8 @@
 #ifndef TESTS_HEARD_H
 #define TESTS_HEARD_H
 
+#include <stdatomic.h>
+
 #include "lock.h"
 #include "memsched/memsched.h"
 
@@ -16,6 +18,9 @@ typedef struct Heard {
     MsCond cond;
     unsigned ends, stalled, went_on, unresponsive;      /* lock */
     MemSchedTransferInfo last;                          /* lock */
+    _Atomic uint64_t traces[MEMSCHED_TRACE_POINTS];
+    /* Sums of their first numbers. */
+    _Atomic uint64_t traced[MEMSCHED_TRACE_POINTS];
 } Heard;
 
 void heard_start(MemSched *ms, Heard *heard);

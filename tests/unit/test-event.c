@@ -128,6 +128,109 @@ static void test_no_call_runs_when_the_observer_is_gone(void)
     ms_lock_destroy(&ms->observer_lock);
 }
 
+/* ---- traces ---- */
+
+typedef struct Traced {
+    _Atomic uint64_t calls, after;
+    _Atomic bool gone;
+    MemSchedTracePoint point;
+    const char *id;
+    uint64_t a, b;
+} Traced;
+
+static void trace(void *opaque, MemSchedTracePoint point, const char *id,
+                  uint64_t a, uint64_t b)
+{
+    Traced *t = opaque;
+
+    atomic_fetch_add(&t->after, atomic_load(&t->gone));
+    if (atomic_fetch_add(&t->calls, 1) == 0) {
+        t->point = point;
+        t->id = id;
+        t->a = a;
+        t->b = b;
+    }
+}
+
+static MemSched *traced_new(void)
+{
+    MemSched *ms = g_new0(MemSched, 1);
+
+    ms_lock_init(&ms->observer_lock, MS_RANK_LEAF);
+    ms_cond_init(&ms->observer_cond);
+    return ms;
+}
+
+static void traced_free(MemSched *ms)
+{
+    ms_cond_destroy(&ms->observer_cond);
+    ms_lock_destroy(&ms->observer_lock);
+    g_free(ms);
+}
+
+static void test_a_trace_tells_point_guest_and_numbers(void)
+{
+    MemSchedObserver observer = { .trace = trace };
+    MemSched *ms = traced_new();
+    Traced t = { 0 };
+
+    ms_trace(ms, MEMSCHED_TRACE_CLAIM, "web", 1, 2);    /* to nobody */
+    memsched_observe(ms, &observer, &t);
+    /* Any lock may be held. */
+    ms_lock(&ms->observer_lock);
+    ms_trace(ms, MEMSCHED_TRACE_CAPTURE, "db", 3, UINT64_MAX);
+    ms_unlock(&ms->observer_lock);
+    g_assert_cmpuint(atomic_load(&t.calls), ==, 1);
+    g_assert_cmpint(t.point, ==, MEMSCHED_TRACE_CAPTURE);
+    g_assert_cmpstr(t.id, ==, "db");
+    g_assert_cmpuint(t.a, ==, 3);
+    g_assert_cmpuint(t.b, ==, UINT64_MAX);
+    observer.trace = NULL;
+    memsched_observe(ms, &observer, &t);
+    ms_trace(ms, MEMSCHED_TRACE_CAPTURE, "db", 3, 4);
+    g_assert_cmpuint(atomic_load(&t.calls), ==, 1);
+    traced_free(ms);
+}
+
+typedef struct Tracer {
+    MemSched *ms;
+    _Atomic bool stop;
+} Tracer;
+
+static gpointer trace_on(gpointer opaque)
+{
+    Tracer *tracer = opaque;
+
+    while (!atomic_load(&tracer->stop)) {
+        ms_trace(tracer->ms, MEMSCHED_TRACE_POPULATE, "web", 0, 1);
+    }
+    return NULL;
+}
+
+static void test_no_trace_comes_when_the_observer_is_gone(void)
+{
+    MemSchedObserver observer = { .trace = trace };
+    MemSched *ms = traced_new();
+    Tracer tracer = { .ms = ms };
+    GThread *thread = g_thread_new("tracer", trace_on, &tracer);
+
+    for (unsigned round = 0; round < 200; round++) {
+        Traced t = { 0 };
+
+        memsched_observe(ms, &observer, &t);
+        while (atomic_load(&t.calls) == 0) {
+            g_thread_yield();
+        }
+        memsched_observe(ms, NULL, NULL);
+        atomic_store(&t.gone, true);
+        g_thread_yield();
+        g_assert_cmpuint(atomic_load(&t.after), ==, 0);
+    }
+    atomic_store(&tracer.stop, true);
+    g_thread_join(thread);
+    traced_free(ms);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -137,5 +240,9 @@ int main(int argc, char **argv)
                     test_a_full_ring_drops_the_oldest_and_counts_it);
     g_test_add_func("/no-call-runs-when-the-observer-is-gone",
                     test_no_call_runs_when_the_observer_is_gone);
+    g_test_add_func("/a-trace-tells-point-guest-and-numbers",
+                    test_a_trace_tells_point_guest_and_numbers);
+    g_test_add_func("/no-trace-comes-when-the-observer-is-gone",
+                    test_no_trace_comes_when_the_observer_is_gone);
     return g_test_run();
 }
