@@ -50,7 +50,7 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* A request on its way through the runs of one client. */
+/* On its way through the runs of one client.  Large: never cleared whole. */
 typedef struct Request {
     MemSchedClient *client;
     MsGpaMap *map;              /* keeps the regions */
@@ -116,6 +116,36 @@ static void for_each_run(Request *rq, void (*work)(Request *rq,
         work(rq, run);
         ms_region_leave(run->region);
     }
+}
+
+/* From the guest's ranges to the answer. */
+static int request_run(Request *rq, MemSchedClient *client,
+                       const MemSchedGpaRange *ranges, size_t count,
+                       void (*work)(Request *rq, const MsRun *run),
+                       MemSchedOpResult *ret_result)
+{
+    int ret = request_begin(rq, client, ranges, count);
+
+    if (ret == 0) {
+        for_each_run(rq, work);
+        request_end(rq, ret_result);
+    }
+    return ret;
+}
+
+/* The same for one whose captures end within the call. */
+static int request_capture(Request *rq, MemSchedClient *client,
+                           const MemSchedGpaRange *ranges, size_t count,
+                           void (*work)(Request *rq, const MsRun *run),
+                           MemSchedOpResult *ret_result)
+{
+    int ret = -EBUSY;
+
+    if (ms_client_capture_enter(client, true)) {
+        ret = request_run(rq, client, ranges, count, work, ret_result);
+        ms_client_capture_leave(client);
+    }
+    return ret;
 }
 
 /* ---- inflate ---- */
@@ -231,25 +261,18 @@ int memsched_inflate(MemSchedClient *client, const MemSchedGpaRange *ranges,
                      MemSchedOpResult *ret_result)
 {
     Request rq;
-    int ret;
 
     rq.must_tell_host = must_tell_host;
     /*
      * Marking needs no leave: the mover captures what is marked when it may.
      * A driver does not repeat what it has told once, so it must not be lost.
      */
-    if (!must_tell_host && !ms_client_capture_enter(client, true)) {
-        return -EBUSY;
+    if (must_tell_host) {
+        return request_run(&rq, client, ranges, count, inflate_later,
+                           ret_result);
     }
-    ret = request_begin(&rq, client, ranges, count);
-    if (ret == 0) {
-        for_each_run(&rq, must_tell_host ? inflate_later : inflate_now);
-        request_end(&rq, ret_result);
-    }
-    if (!must_tell_host) {
-        ms_client_capture_leave(client);
-    }
-    return ret;
+    return request_capture(&rq, client, ranges, count, inflate_now,
+                           ret_result);
 }
 
 /* ---- report ---- */
@@ -329,27 +352,17 @@ int memsched_report(MemSchedClient *client, const MemSchedGpaRange *ranges,
                     size_t count, uint64_t budget_ns,
                     MemSchedOpResult *ret_result)
 {
-    Request rq;
     uint64_t now = now_ns(client->ms);
-    int ret;
+    Request rq;
 
-    rq.must_tell_host = false;
     rq.deadline_ns = budget_ns > UINT64_MAX - now ? UINT64_MAX
                                                   : now + budget_ns;
     if (ms_client_left_alone(client)) {
         /* Its pages come back too often: they stay where they are. */
         rq.deadline_ns = 0;
     }
-    if (!ms_client_capture_enter(client, true)) {
-        return -EBUSY;
-    }
-    ret = request_begin(&rq, client, ranges, count);
-    if (ret == 0) {
-        for_each_run(&rq, report_run);
-        request_end(&rq, ret_result);
-    }
-    ms_client_capture_leave(client);
-    return ret;
+    return request_capture(&rq, client, ranges, count, report_run,
+                           ret_result);
 }
 
 /* ---- deflate ---- */
@@ -462,15 +475,9 @@ int memsched_deflate(MemSchedClient *client, const MemSchedGpaRange *ranges,
                      size_t count, MemSchedOpResult *ret_result)
 {
     Request rq;
-    int ret;
 
     rq.deadline_ns = now_ns(client->ms) + DEFLATE_NS;
-    ret = request_begin(&rq, client, ranges, count);
-    if (ret == 0) {
-        for_each_run(&rq, deflate_run);
-        request_end(&rq, ret_result);
-    }
-    return ret;
+    return request_run(&rq, client, ranges, count, deflate_run, ret_result);
 }
 
 /* ---- reset, restore ---- */

@@ -180,33 +180,10 @@ static bool move_segment(MsCapture *c, MsCaptureRun *r, unsigned page,
     return true;
 }
 
-static void move_small(MsCapture *c, unsigned index)
-{
-    MsCaptureFrame *f = &c->frame[index];
-    unsigned left = ms_pageset_count(&f->take), page, count;
-    MsCaptureRun *r = NULL;
-
-    for (unsigned p = 0; ms_pageset_run(&f->take, p, &page, &count);
-         p = page + count) {
-        if (r == NULL || r->used == r->run.pages) {
-            r = open_run(c, index, left, false);
-        }
-        if (r == NULL) {
-            return;
-        }
-        if (count > r->run.pages - r->used) {
-            count = r->run.pages - r->used;
-        }
-        if (!move_segment(c, r, page, count)) {
-            return;
-        }
-        left -= count;
-    }
-}
-
 /* ---- the same without moves ---- */
 
-static void discard_segment(MsCapture *c, MsCaptureRun *r, unsigned page,
+/* As move_segment(). */
+static bool discard_segment(MsCapture *c, MsCaptureRun *r, unsigned page,
                             unsigned count)
 {
     MsPool *pool = c->region->ms->pool;
@@ -222,28 +199,30 @@ static void discard_segment(MsCapture *c, MsCaptureRun *r, unsigned page,
         if (ms_pool_fill(pool, &r->run, at, count) == 0) {
             ms_pageset_add(&r->arrived, at, count);
         }
-        return;
+        return true;
     }
     if (ms_pool_fill(pool, &r->run, at, count) < 0) {
-        return;
+        return true;
     }
     if (discard_guest(c, address, count) < 0) {
         ms_pool_discard(pool, &r->run, at, count);
-        return;
+        return true;
     }
     ms_pageset_add(&r->arrived, at, count);
+    return true;
 }
 
-static void discard_frame(MsCapture *c, unsigned index)
+/* ---- all frames of the batch ---- */
+
+/* One frame by runs of small pages, each of them by @segment. */
+static void by_small_pages(MsCapture *c, unsigned index,
+                           bool (*segment)(MsCapture *c, MsCaptureRun *r,
+                                           unsigned page, unsigned count))
 {
     MsCaptureFrame *f = &c->frame[index];
     unsigned left = ms_pageset_count(&f->take), page, count;
     MsCaptureRun *r = NULL;
 
-    if (!c->home && ms_fence_is_raised(&c->region->ms->fence,
-                                       ms_capture_address(c, f, 0))) {
-        return;
-    }
     for (unsigned p = 0; ms_pageset_run(&f->take, p, &page, &count);
          p = page + count) {
         if (r == NULL || r->used == r->run.pages) {
@@ -255,7 +234,9 @@ static void discard_frame(MsCapture *c, unsigned index)
         if (count > r->run.pages - r->used) {
             count = r->run.pages - r->used;
         }
-        discard_segment(c, r, page, count);
+        if (!segment(c, r, page, count)) {
+            return;
+        }
         left -= count;
     }
 }
@@ -265,14 +246,14 @@ void ms_capture_move_out(MsCapture *c)
     for (unsigned i = 0; i < c->frames; i++) {
         MsCaptureFrame *f = &c->frame[i];
 
-        if (c->discard) {
-            discard_frame(c, i);
-            continue;
-        }
-        if (f->huge) {
+        if (!c->discard && f->huge) {
             move_huge(c, i);
-        } else {
-            move_small(c, i);
+        } else if (!c->discard) {
+            by_small_pages(c, i, move_segment);
+        } else if (c->home ||
+                   !ms_fence_is_raised(&c->region->ms->fence,
+                                       ms_capture_address(c, f, 0))) {
+            by_small_pages(c, i, discard_segment);
         }
     }
 }
