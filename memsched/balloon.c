@@ -205,6 +205,7 @@ static void inflate_later(Request *rq, const MsRun *run)
     uint64_t first = run->first, end = first + run->count, n;
     bool ready = false;
 
+    ms_repair_forget(region, first, end);
     for (; first < end; first += n) {
         n = min_u64(end - first, CHUNK_PAGES);
         ms_lock(&region->lock);
@@ -230,6 +231,7 @@ static void inflate_now(Request *rq, const MsRun *run)
     MsCapture *capture = &rq->capture;
     uint64_t first = run->first, end = first + run->count, n;
 
+    ms_repair_forget(region, first, end);
     ms_lock(&region->lock);
     ms_capture_init_locked(capture, region, MEMSCHED_SOURCE_KERNEL,
                            MEMSCHED_PAGE_BALLOONED);
@@ -323,6 +325,7 @@ static void report_run(Request *rq, const MsRun *run)
     MemSched *ms = region->ms;
     uint64_t first = run->first, end = first + run->count, n;
 
+    ms_repair_forget(region, first, end);
     ms_lock(&region->lock);
     ms_capture_init_locked(capture, region, MEMSCHED_SOURCE_REPORTED,
                            MEMSCHED_PAGE_REPORTED);
@@ -541,7 +544,7 @@ void memsched_reset(MemSchedClient *client, MemSchedReset kind)
         if (ms_region_enter_locked(regions[i])) {
             ms_unlock(&regions[i]->lock);
             if (kind == MEMSCHED_RESET_SYSTEM) {
-                ms_repair_forget(regions[i]);
+                ms_repair_forget(regions[i], 0, UINT64_MAX);
             }
             reset_pages(regions[i], kind);
             ms_region_leave(regions[i]);

@@ -343,7 +343,7 @@ void memsched_region_free(MemSchedRegion *region)
 
     ms_client_wait_forget(client, region);
     ms_protect_region_gone(region);
-    ms_repair_forget(region);
+    ms_repair_forget(region, 0, UINT64_MAX);
     ms_tagged_forget_region(region);
     ms_held_forget_region(region);
     ms_capture_region_home(region);

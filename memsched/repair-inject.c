@@ -139,17 +139,19 @@ int memsched_inject_error(MemSched *ms, const char *id, uint64_t gpa,
 
 /* ---- nobody wants to know any more ---- */
 
-void ms_repair_forget(MemSchedRegion *region)
+void ms_repair_forget(MemSchedRegion *region, uint64_t page, uint64_t end)
 {
     MsPages *pages = &region->pages;
-    uint64_t page = 0, run, count;
+    uint64_t run, count;
     bool found;
 
     for (;;) {
         MemSchedPageState state = MEMSCHED_PAGE_HOLE;
 
         ms_lock(&region->lock);
-        found = ms_pages_next(pages, page, UINT64_MAX, MS_STATE_BIT(POISONED) |
+        found = pages->count[MEMSCHED_PAGE_POISONED] +
+                pages->count[MEMSCHED_PAGE_LOST] > 0 &&
+                ms_pages_next(pages, page, end, MS_STATE_BIT(POISONED) |
                               MS_STATE_BIT(LOST), &run, &count);
         if (found) {
             state = ms_pages_get(pages, run);

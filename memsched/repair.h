@@ -17,11 +17,11 @@ int ms_repair_start(MemSched *ms, MsRepair **ret_repair);
 void ms_repair_stop(MsRepair *repair);  /* NULL is fine */
 
 /*
- * What broken and lost pages of a region held does not matter any more: the
- * machine starts anew, or the region goes away.  They are ordinary pages with
- * zeros afterwards.  Nobody touches the guest's memory.  No lock held.
+ * What broken and lost pages in [page, end) held does not matter any more: the
+ * machine starts anew, the region goes away, or the guest gives them up.  They
+ * are ordinary pages with zeros afterwards.  No lock held.
  */
-void ms_repair_forget(MemSchedRegion *region);
+void ms_repair_forget(MemSchedRegion *region, uint64_t page, uint64_t end);
 
 /*
  * A page is lost for another reason (held.c): its guest is told, before there

@@ -345,8 +345,12 @@ static void set_config(VirtIODevice *vdev, const uint8_t *config_data)
 
     memcpy(&config, config_data, sizeof(config));
     s->actual_pages = le32_to_cpu(config.actual);
-    s->poison_val = 0;
-    if (virtio_vdev_has_feature(vdev, VIRTIO_BALLOON_F_PAGE_POISON)) {
+    /*
+     * Latched until the driver resets: what was promised to stay as it is
+     * would else be taken.
+     */
+    if (!s->poison_val &&
+        virtio_vdev_has_feature(vdev, VIRTIO_BALLOON_F_PAGE_POISON)) {
         s->poison_val = le32_to_cpu(config.poison_val);
     }
     if (s->actual_pages == before) {

@@ -390,6 +390,45 @@ static void test_second_descriptor_on_a_range_is_ebusy(void)
     pair_free(&pair);
 }
 
+/* Why a region's pages go home before its descriptor is closed. */
+static void test_holes_without_a_descriptor_become_zero_pages(void)
+{
+    MsPagemapCount count;
+    Pair pair;
+
+    if (!pair_new(&pair, false)) {
+        return;
+    }
+    g_assert_cmpint(ms_uffd_register(&pair.to->uffd, pair.to->base,
+                                     pair.to->pages, MS_UFFD_MODE_MISSING),
+                    ==, 0);
+    ms_uffd_close(&pair.to->uffd);
+    g_assert_cmpint(*(volatile char *)real_page(pair.to, 1), ==, 0);
+    g_assert_cmpint(ms_pagemap_count(&pair.to->pagemap, pair.to->base, 4,
+                                     &count), ==, 0);
+    g_assert_cmpuint(count.zero_pages, ==, 1);
+    g_assert_cmpuint(count.present_pages, ==, 0);
+    pair_free(&pair);
+}
+
+/* Why none may ever come into being: it moves like a page and is no frame. */
+static void test_zero_page_counts_as_a_page_moved(void)
+{
+    MsPagemapCount count;
+    Pair pair;
+
+    if (!pair_new(&pair, false)) {
+        return;
+    }
+    g_assert_cmpint(*(volatile char *)pair.from->base, ==, 0);
+    g_assert_cmpuint(pair_move(&pair, 1).moved_pages, ==, 1);
+    g_assert_cmpint(ms_pagemap_count(&pair.to->pagemap, pair.to->base, 1,
+                                     &count), ==, 0);
+    g_assert_cmpuint(count.zero_pages, ==, 1);
+    g_assert_cmpuint(count.present_pages, ==, 0);
+    pair_free(&pair);
+}
+
 static void test_copy_fills_holes_and_stops_at_pages(void)
 {
     Pair pair;
@@ -558,6 +597,10 @@ int main(int argc, char **argv)
           test_memory_locked_on_one_side_is_inval },
         { "second-descriptor-on-a-range-is-ebusy",
           test_second_descriptor_on_a_range_is_ebusy },
+        { "holes-without-a-descriptor-become-zero-pages",
+          test_holes_without_a_descriptor_become_zero_pages },
+        { "zero-page-counts-as-a-page-moved",
+          test_zero_page_counts_as_a_page_moved },
         { "copy-fills-holes-and-stops-at-pages",
           test_copy_fills_holes_and_stops_at_pages },
         { "discard-of-a-frame-frees-its-page-table",

@@ -467,6 +467,59 @@ static void test_report_under_a_poison_value_is_left_alone(
     finish(b, qts);
 }
 
+/* The guest was promised that what it reports stays as it is. */
+static void test_poison_value_is_latched_until_the_driver_resets(
+    void *obj, void *data, QGuestAllocator *alloc)
+{
+    QBalloonEx *b = obj;
+    QTestState *qts = global_qtest;
+    uint64_t frame = prepare(qts);
+    QBalloonExBlock block = { frame, FRAME };
+
+    qballoon_ex_start(b, qts, alloc, 0, 0xaaaaaaaa);
+    qballoon_ex_poison(b, 0);
+    qballoon_ex_report(b, &block, 1);
+    g_assert_cmpuint(ballooned(qts, "reported"), ==, 0);
+    assert_bytes(qts, frame, FRAME, 0xa5);
+    qvirtio_reset(b->vdev);
+    qballoon_ex_stop(b);
+
+    qballoon_ex_start(b, qts, alloc, 0, 0);
+    qballoon_ex_report(b, &block, 1);
+    g_assert_cmpuint(ballooned(qts, "reported"), ==, FRAME);
+    finish(b, qts);
+}
+
+/* Nothing of a stopped machine changes, the queue's used ring neither. */
+static void test_nothing_is_used_while_the_machine_is_stopped(
+    void *obj, void *data, QGuestAllocator *alloc)
+{
+    QBalloonEx *b = obj;
+    QTestState *qts = global_qtest;
+    uint64_t frame = prepare(qts);
+    uint32_t pfns[512], head;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(pfns); i++) {
+        pfns[i] = cpu_to_le32(frame / PAGE + i);
+    }
+    qballoon_ex_start(b, qts, alloc, 0, 0);
+    qtest_qmp_assert_success(qts, "{ 'execute': 'stop' }");
+    head = qballoon_ex_post(b, QBALLOON_EX_INFLATE, pfns, sizeof(pfns));
+    for (unsigned i = 0; i < 20; i++) {
+        /* Each answer is a turn of the main loop. */
+        g_assert_cmpuint(ballooned(qts, "kernel"), ==, 0);
+        g_assert_false(qvirtqueue_get_buf(qts, b->vq[QBALLOON_EX_INFLATE],
+                                          NULL, NULL));
+    }
+    assert_state(qts, frame, "resident");
+    qtest_qmp_assert_success(qts, "{ 'execute': 'cont' }");
+    qballoon_ex_wait(b, QBALLOON_EX_INFLATE, head);
+    wait_ballooned(qts, "kernel", FRAME);
+    take_frame(b, frame);
+    assert_bytes(qts, frame, FRAME, 0);
+    finish(b, qts);
+}
+
 static void test_report_of_odd_blocks_takes_whole_pages_only(
     void *obj, void *data, QGuestAllocator *alloc)
 {
@@ -573,6 +626,9 @@ static void register_tests(void)
         { "reset/system", test_system_reset_leaves_the_books_exact },
         { "report/captured", test_reported_block_is_captured_and_reads_zero },
         { "report/poison", test_report_under_a_poison_value_is_left_alone },
+        { "report/poison-is-latched",
+          test_poison_value_is_latched_until_the_driver_resets },
+        { "stopped", test_nothing_is_used_while_the_machine_is_stopped },
         { "report/odd-blocks",
           test_report_of_odd_blocks_takes_whole_pages_only },
         { "statistics", test_statistics_are_shown_with_their_age },

@@ -28,6 +28,17 @@ static void reuse_descriptors(QVirtQueue *vq)
     vq->num_free = vq->size;
 }
 
+void qballoon_ex_poison(QBalloonEx *b, uint32_t poison)
+{
+    QVirtioPCIDevice *pci = container_of(b->vdev, QVirtioPCIDevice, vdev);
+
+    g_assert_true(b->features & (1ull << VIRTIO_F_VERSION_1));
+    qpci_io_writel(pci->pdev, pci->bar,
+                   pci->device_cfg_offset +
+                   offsetof(struct virtio_balloon_config, poison_val),
+                   poison);
+}
+
 void qballoon_ex_start(QBalloonEx *b, QTestState *qts, QGuestAllocator *alloc,
                        uint64_t without, uint32_t poison)
 {
@@ -62,13 +73,7 @@ void qballoon_ex_start(QBalloonEx *b, QTestState *qts, QGuestAllocator *alloc,
     b->mailbox = guest_alloc(alloc, BUFFER_BYTES);
     b->mailbox_posted = false;
     if (b->features & (1ull << VIRTIO_BALLOON_F_PAGE_POISON)) {
-        QVirtioPCIDevice *pci = container_of(b->vdev, QVirtioPCIDevice, vdev);
-
-        g_assert_true(b->features & (1ull << VIRTIO_F_VERSION_1));
-        qpci_io_writel(pci->pdev, pci->bar,
-                       pci->device_cfg_offset +
-                       offsetof(struct virtio_balloon_config, poison_val),
-                       poison);
+        qballoon_ex_poison(b, poison);
     }
     qvirtio_set_driver_ok(b->vdev);
 }
@@ -85,8 +90,8 @@ void qballoon_ex_stop(QBalloonEx *b)
     guest_free(b->alloc, b->mailbox);
 }
 
-void qballoon_ex_send(QBalloonEx *b, QBalloonExQueue queue, const void *data,
-                      size_t bytes)
+uint32_t qballoon_ex_post(QBalloonEx *b, QBalloonExQueue queue,
+                          const void *data, size_t bytes)
 {
     uint32_t head;
 
@@ -95,9 +100,20 @@ void qballoon_ex_send(QBalloonEx *b, QBalloonExQueue queue, const void *data,
     head = qvirtqueue_add(b->qts, b->vq[queue], b->buffer, bytes, false,
                           false);
     qvirtqueue_kick(b->qts, b->vdev, b->vq[queue], head);
+    return head;
+}
+
+void qballoon_ex_wait(QBalloonEx *b, QBalloonExQueue queue, uint32_t head)
+{
     qvirtio_wait_used_elem(b->qts, b->vdev, b->vq[queue], head, NULL,
                            TIMEOUT_US);
     reuse_descriptors(b->vq[queue]);
+}
+
+void qballoon_ex_send(QBalloonEx *b, QBalloonExQueue queue, const void *data,
+                      size_t bytes)
+{
+    qballoon_ex_wait(b, queue, qballoon_ex_post(b, queue, data, bytes));
 }
 
 void qballoon_ex_pages(QBalloonEx *b, QBalloonExQueue queue, uint32_t first,

@@ -53,7 +53,15 @@ void qballoon_ex_start(QBalloonEx *b, QTestState *qts, QGuestAllocator *alloc,
 /* Give the queues back.  The device has been reset. */
 void qballoon_ex_stop(QBalloonEx *b);
 
-/* Send @bytes bytes of @data, wait until the device returns them. */
+/* Write the page poison value into the configuration space. */
+void qballoon_ex_poison(QBalloonEx *b, uint32_t poison);
+
+/* Send @bytes bytes of @data; the device has them until the wait returns. */
+uint32_t qballoon_ex_post(QBalloonEx *b, QBalloonExQueue queue,
+                          const void *data, size_t bytes);
+void qballoon_ex_wait(QBalloonEx *b, QBalloonExQueue queue, uint32_t head);
+
+/* Both of them. */
 void qballoon_ex_send(QBalloonEx *b, QBalloonExQueue queue, const void *data,
                       size_t bytes);
 
