@@ -23,6 +23,7 @@ configured:
 
 own: configured
 	@ninja -C build/memsched || $(HINT)
+	@ln -sfn memsched/tools/memschedctl build/memschedctl
 
 # The launcher is copied, not linked: it looks for its libraries beside the
 # file that it really is.

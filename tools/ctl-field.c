@@ -95,6 +95,8 @@ const CtlField ctl_guest_fields[] = {
       CTL_BYTES, 2, "Memory given up by its application" },
     { "ballooned-reported", "memory.ballooned.reported", "BREP", CTL_BYTES, 3,
       "Memory reported as free" },
+    { "held", "memory.held", "HELD", CTL_BYTES, 4,
+      "Its memory whose content the host keeps" },
     { "given", "memory.given", "GIVEN", CTL_BYTES, 12,
       "Memory given up, not taken yet" },
     { "claimed", "memory.claimed", "CLAIM", CTL_BYTES, 11,
@@ -111,8 +113,10 @@ const CtlField ctl_guest_fields[] = {
       "99 of 100 of its faults took no longer" },
     { "responsiveness", "memory.responsiveness", "MIB/s", CTL_BYTES, 11,
       "Memory a second that it gave when it was last asked" },
-    { "requested", "memory.requested", "REQ", CTL_BYTES, 9,
+    { "requested", "applications.requests[].size", "REQ", CTL_BYTES, 3,
       "Memory that its applications ask for" },
+    { "applications", "applications.list[]", "APPS", CTL_COUNT, 13,
+      "Balloon applications in it" },
     { "oom-deflates", "memory.oom-deflates", NULL, CTL_TOTAL, 0,
       "Times that it took memory back when it ran out" },
     { "stalled", "memory.stalled", NULL, CTL_FLAG, 0,
@@ -121,6 +125,25 @@ const CtlField ctl_guest_fields[] = {
       "It was asked and does not react" },
     { "inhibited", "memory.inhibited", NULL, CTL_FLAG, 0,
       "Its memory may not be taken" },
+    { NULL, NULL, NULL, 0, 0, NULL }
+};
+
+const CtlField ctl_app_fields[] = {
+    { "number", "number", "NO", CTL_COUNT, 1, "Its number in the guest" },
+    { "name", "name", "NAME", CTL_TEXT, 0, "Its name" },
+    { "priority", "priority", "PRIO", CTL_COUNT, 2,
+      "Who has less is asked first" },
+    { "offer", "offer", "OFFER", CTL_BYTES, 0, "What it could give, about" },
+    { "ordered", "ordered", "ORDERED", CTL_BYTES, 0,
+      "What it was asked for" },
+    { "reserved", "reserved", "RESERVED", CTL_BYTES, 0,
+      "What of it is set aside" },
+    { "captured", "captured", "TAKEN", CTL_BYTES, 0,
+      "What of it the host has taken" },
+    { "cache", "cache.size", "CACHE", CTL_BYTES, 3, "Memory of its cache" },
+    { "hits", "cache.hits", "HITS", CTL_COUNT, 4, "Found in its cache" },
+    { "misses", "cache.misses", "MISSES", CTL_COUNT, 4,
+      "Not found in its cache" },
     { NULL, NULL, NULL, 0, 0, NULL }
 };
 
@@ -150,19 +173,20 @@ static const char *descend(const char *path, JsonObject **object)
 
 char *ctl_field_raw(const CtlField *field, JsonObject *object)
 {
-    const char *name = descend(field->path, &object);
-    const char *text;
+    const char *name, *text;
     uint64_t number;
 
     switch (field->kind) {
     case CTL_TEXT:
+        name = descend(field->path, &object);
         text = ctl_text(object, name);
         return g_strdup(text ? text : "");
     case CTL_FLAG:
+        name = descend(field->path, &object);
         return g_strdup(!object || !json_object_has_member(object, name) ? ""
                         : ctl_flag(object, name) ? "1" : "0");
     default:
-        number = ctl_number(object, name);
+        number = ctl_path(object, field->path);
         return number == CTL_NONE ? g_strdup("") : ctl_count(number);
     }
 }

@@ -31,9 +31,10 @@ typedef struct CtlField {
     const char *help;
 } CtlField;
 
-/* Both end with a field without name. */
+/* All end with a field without name. */
 extern const CtlField ctl_host_fields[];
 extern const CtlField ctl_guest_fields[];
+extern const CtlField ctl_app_fields[];
 
 /* The field by its name, or NULL. */
 const CtlField *ctl_field_find(const CtlField *fields, const char *name);

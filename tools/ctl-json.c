@@ -8,6 +8,7 @@
  */
 
 #include <math.h>
+#include <string.h>
 
 #include "ctl-json.h"
 
@@ -70,15 +71,38 @@ bool ctl_flag(JsonObject *object, const char *name)
            json_node_get_boolean(node);
 }
 
+/* Of what is behind an array's "[]": each element's, or their number. */
+static uint64_t sum_of(JsonArray *array, const char *rest)
+{
+    unsigned count = array ? json_array_get_length(array) : 0;
+    uint64_t sum = 0;
+
+    if (!array) {
+        return CTL_NONE;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t one = *rest == '.' ? ctl_path(ctl_element(array, i), rest + 1)
+                                    : 1;
+
+        sum += one == CTL_NONE ? 0 : one;
+    }
+    return sum;
+}
+
 uint64_t ctl_path(JsonObject *object, const char *path)
 {
-    g_auto(GStrv) names = g_strsplit(path, ".", -1);
-    unsigned i = 0;
+    const char *end;
 
-    for (; names[i] && names[i + 1]; i++) {
-        object = ctl_object(object, names[i]);
+    while ((end = strpbrk(path, ".["))) {
+        g_autofree char *name = g_strndup(path, end - path);
+
+        if (*end == '[') {
+            return sum_of(ctl_array(object, name), end + 2);
+        }
+        object = ctl_object(object, name);
+        path = end + 1;
     }
-    return names[i] ? ctl_number(object, names[i]) : CTL_NONE;
+    return ctl_number(object, path);
 }
 
 JsonObject *ctl_element(JsonArray *array, unsigned i)

@@ -21,7 +21,10 @@ uint64_t ctl_number(JsonObject *object, const char *name);
 double ctl_seconds(JsonObject *object, const char *name);
 bool ctl_flag(JsonObject *object, const char *name);
 
-/* Members joined by dots: "ballooned.kernel". */
+/*
+ * Members joined by dots: "ballooned.kernel".  "requests[].size" is the sum of
+ * an array's, "list[]" their number.
+ */
 uint64_t ctl_path(JsonObject *object, const char *path);
 
 /* The @i-th element where it is an object, or NULL. */

@@ -2,7 +2,8 @@
  * Pictures of a recording
  *
  * Owns the SVG: time from left to right, sizes in MiB, a line for each guest, a
- * shaded band for each transfer.  A guest that the scheduler does not know
+ * shaded band for each transfer, or, where they are many, a strip for all of
+ * them.  A guest that the scheduler does not know
  * leaves a gap.  Nothing outside of the file is referred to.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -24,6 +25,7 @@
 #define FLOOR  (HEIGHT - BOTTOM)
 #define CHARACTER 7.4           /* about, of the legend */
 #define LONGEST_NAME 24u
+#define MOST_BANDS 8            /* more would colour the picture */
 
 /* Told apart with any kind of colour vision; more guests repeat them dashed. */
 static const char *const colours[] = {
@@ -248,16 +250,23 @@ static GArray *bands_of(const Chart *c)
     return bands;
 }
 
-static void band(Chart *c, const Band *b, double *free_from)
+/* To be freed.  Out of the pool, where nobody gives. */
+static char *band_words(const Band *b)
 {
     const char *from = ctl_text(b->last, "from"), *to = ctl_text(b->last, "to");
     const char *state = ctl_text(b->last, "state");
+
+    return g_strdup_printf("%s \u2192 %s %.0f MiB, %s", from ? from : "pool",
+                           to ? to : "?", mib_of(b->last, "requested"),
+                           state ? state : "?");
+}
+
+static void band(Chart *c, const Band *b, double *free_from)
+{
     double end_s = b->begin_s + duration_s(b->last);
     double left = x_of(c, fmax(b->begin_s, c->start_s));
     double right = fmax(x_of(c, fmin(end_s, c->end_s)), left + 1.5), room;
-    g_autofree char *words = g_strdup_printf("%s \u2192 %s %.0f MiB, %s",
-        from ? from : "?", to ? to : "?", mib_of(b->last, "requested"),
-        state ? state : "?");
+    g_autofree char *words = band_words(b);
     g_autofree char *safe = escaped(words);
 
     if (end_s < c->start_s) {
@@ -272,13 +281,42 @@ static void band(Chart *c, const Band *b, double *free_from)
         return;
     }
     if (left + room > WIDTH - RIGHT) {
+        if (right - room < *free_from) {
+            return;
+        }
         text(c, right, TOP - 6, "font-size=\"11\" fill=\"#7a6020\" "
              "text-anchor=\"end\"", words);
-        *free_from = right;
+        *free_from = WIDTH;
     } else {
         text(c, left, TOP - 6, "font-size=\"11\" fill=\"#7a6020\"", words);
         *free_from = left + room + 12;
     }
+}
+
+/*
+ * What a scheduler does by itself is many transfers, at the same time too:
+ * they have a narrow strip, which says when any ran.
+ */
+static void strip(Chart *c, const GArray *bands)
+{
+    g_autofree char *words = g_strdup_printf("%u transfers", bands->len);
+
+    for (guint i = 0; i < bands->len; i++) {
+        const Band *b = &g_array_index(bands, Band, i);
+        double end_s = b->begin_s + duration_s(b->last);
+        double left = x_of(c, fmax(b->begin_s, c->start_s));
+        g_autofree char *about = band_words(b);
+        g_autofree char *safe = escaped(about);
+
+        if (end_s >= c->start_s) {
+            g_string_append_printf(
+                c->out, "<rect x=\"%.1f\" y=\"%d\" width=\"%.1f\" "
+                "height=\"8\" fill=\"#d9b95c\"><title>%s</title></rect>\n",
+                left, TOP - 10, fmax(x_of(c, fmin(end_s, c->end_s)) - left,
+                                     1.5), safe);
+        }
+    }
+    text(c, LEFT, TOP - 16, "font-size=\"11\" fill=\"#7a6020\"", words);
 }
 
 static void transfers(Chart *c)
@@ -286,6 +324,10 @@ static void transfers(Chart *c)
     g_autoptr(GArray) bands = bands_of(c);
     double free_from = -1;
 
+    if (bands->len > MOST_BANDS) {
+        strip(c, bands);
+        return;
+    }
     for (guint i = 0; i < bands->len; i++) {
         band(c, &g_array_index(bands, Band, i), &free_from);
     }

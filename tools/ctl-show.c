@@ -1,5 +1,5 @@
 /*
- * status, guests, explain, metrics: one look, printed
+ * status, guests, applications, explain, metrics: one look, printed
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -87,6 +87,43 @@ int ctl_guests(const CtlContext *context, int argc, char **argv)
     } else {
         ctl_print(ctl_view_guests(sample, NULL, NULL, width < 0
                                   ? ctl_terminal_width() : (unsigned)width));
+    }
+    ctl_sample_free(sample);
+    return status;
+}
+
+int ctl_applications(const CtlContext *context, int argc, char **argv)
+{
+    int width = -1;
+    const GOptionEntry options[] = {
+        { "width", 'w', 0, G_OPTION_ARG_INT, &width,
+          "columns of what is printed (0: no limit)", "N" },
+        G_OPTION_ENTRY_NULL
+    };
+    int status = CTL_DONE;
+    CtlSample *sample;
+
+    if (!ctl_options(&argc, &argv, options, "[GUEST]", "Print a table of "
+                     "balloon applications, and what they ask for; sizes in "
+                     "MiB.", &status)) {
+        return status;
+    }
+    if (argc > 2) {
+        return ctl_say(CTL_USAGE, "one guest at a time, or all, can be shown");
+    }
+    sample = look(context, &status);
+    if (!sample) {
+        return status;
+    }
+    if (argc == 2 && !ctl_sample_guest(sample, argv[1])) {
+        g_autofree char *words = g_strdup_printf("there is no guest %s",
+                                                 argv[1]);
+
+        status = ctl_say(CTL_FAILED, words);
+    } else {
+        ctl_print(ctl_view_applications(sample, argc == 2 ? argv[1] : NULL,
+                                        width < 0 ? ctl_terminal_width()
+                                                  : (unsigned)width));
     }
     ctl_sample_free(sample);
     return status;

@@ -55,6 +55,14 @@ static bool look(Top *top, GError **error)
 
 /* ---- batch ---- */
 
+/* Those that were made since the look before. */
+static void print_decisions(const Top *top, int width)
+{
+    double since_s = top->before ? top->now->time_s - top->before->time_s : 0;
+
+    ctl_print(ctl_view_late_decisions(top->now->decisions, since_s, width));
+}
+
 static void print_look(const Top *top, bool csv, int width)
 {
     if (csv) {
@@ -67,6 +75,7 @@ static void print_look(const Top *top, bool csv, int width)
         ctl_print(ctl_view_host(top->now, top->before, width));
         ctl_print(ctl_view_guests(top->now, top->before, &top->order, width));
         ctl_print(ctl_view_transfers(top->now, width));
+        print_decisions(top, width);
         putchar('\n');
     }
     fflush(stdout);
@@ -111,14 +120,39 @@ static int condition_attributes(const CtlSample *s)
            ? A_BOLD | A_REVERSE : A_BOLD;
 }
 
-static void draw(Top *top)
+/* Guests, as many as there is room for, and below them what moves and why. */
+static void draw_guests(Top *top, int row)
 {
-    g_autoptr(GPtrArray) host = ctl_view_host(top->now, top->before, COLS);
     g_autoptr(GPtrArray) guests =
         ctl_view_guests(top->now, top->before, &top->order, COLS);
     g_autoptr(GPtrArray) moving = ctl_view_transfers(top->now, COLS);
+    g_autoptr(GPtrArray) why = ctl_view_decisions(top->now->decisions, NULL,
+                                                  COLS);
+    int rest = LINES - row - 1, most, below;
+
+    g_ptr_array_extend_and_steal(moving, g_steal_pointer(&why));
+    /* With the blank line above it; a third at most, if guests need more. */
+    below = moving->len > 0 ? (int)moving->len + 1 : 0;
+    below = MIN(below, MAX(rest / 3, rest - (int)guests->len + 1));
+    rest -= below;
+    most = MAX((int)guests->len - 1 - rest, 0);
+    top->first = CLAMP(top->first, 0, most);
+    attron(A_REVERSE);
+    mvprintw(row, 0, "%*s", COLS, "");
+    mvaddnstr(row++, 0, g_ptr_array_index(guests, 0), -1);
+    attroff(A_REVERSE);
+    if ((int)guests->len > 1 + top->first + rest) {
+        g_ptr_array_set_size(guests, 1 + top->first + rest);
+    }
+    row = draw_lines(guests, row, 1 + top->first, 0);
+    draw_lines(moving, row + 1, 0, A_DIM);
+}
+
+static void draw(Top *top)
+{
+    g_autoptr(GPtrArray) host = ctl_view_host(top->now, top->before, COLS);
     const CtlField *by = top->order.field;
-    int row = 0, most = MAX((int)guests->len - 2, 0);
+    int row = 0;
 
     erase();
     attron(condition_attributes(top->now));
@@ -135,13 +169,7 @@ static void draw(Top *top)
             mvaddnstr(row++, 0, keys[i], COLS);
         }
     } else {
-        top->first = CLAMP(top->first, 0, most);
-        attron(A_REVERSE);
-        mvprintw(row, 0, "%*s", COLS, "");
-        mvaddnstr(row++, 0, g_ptr_array_index(guests, 0), -1);
-        attroff(A_REVERSE);
-        row = draw_lines(guests, row, 1 + top->first, 0);
-        draw_lines(moving, row + 1, 0, A_DIM);
+        draw_guests(top, row);
     }
     refresh();
 }
@@ -267,6 +295,13 @@ static int run(Top *top, bool batched, bool csv, int width)
     return error ? ctl_fail(error) : CTL_DONE;
 }
 
+static void list_figures(void)
+{
+    for (const CtlField *f = ctl_guest_fields; f->name; f++) {
+        printf("%-20s  %s\n", f->name, f->help);
+    }
+}
+
 int ctl_top(const CtlContext *context, int argc, char **argv)
 {
     gboolean batched = FALSE, csv = FALSE;
@@ -285,7 +320,7 @@ int ctl_top(const CtlContext *context, int argc, char **argv)
         { "for", 'f', 0, G_OPTION_ARG_DOUBLE, &limit, "end after so long",
           "S" },
         { "sort", 0, 0, G_OPTION_ARG_STRING, &sort,
-          "by this figure, largest first; names as in CSV", "NAME" },
+          "by this figure, largest first; help lists them", "NAME" },
         { "width", 'w', 0, G_OPTION_ARG_INT, &width,
           "columns of what is printed (0: no limit)", "N" },
         G_OPTION_ENTRY_NULL
@@ -303,10 +338,14 @@ int ctl_top(const CtlContext *context, int argc, char **argv)
                        "number of looks 1 or more, and nothing else is "
                        "taken; try --help");
     }
+    if (g_strcmp0(sort, "help") == 0) {
+        list_figures();
+        return CTL_DONE;
+    }
     top.order.field = sort ? ctl_field_find(ctl_guest_fields, sort) : NULL;
     if (sort && !top.order.field) {
         return ctl_say(CTL_USAGE, "there is no figure of that name to sort "
-                       "by; --csv -n 1 shows the names");
+                       "by; --sort help lists them");
     }
     top.looks = looks;
     top.qmp = ctl_connect(context, &status);

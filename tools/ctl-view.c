@@ -46,6 +46,28 @@ static char *host_cell(const CtlSample *sample, const CtlSample *before,
                           elapsed(sample, before));
 }
 
+/* A list with commas, continued below where it is too long for one line. */
+static void add_list(GPtrArray *lines, unsigned width, char *text)
+{
+    g_auto(GStrv) parts = g_strsplit(text, ", ", -1);
+    g_autoptr(GString) line = g_string_new(NULL);
+
+    for (unsigned i = 0; parts[i]; i++) {
+        size_t length = line->len + 2 + strlen(parts[i]) + 1;
+
+        if (width > 0 && line->len > 0 && length > width) {
+            g_string_append_c(line, ',');
+            add(lines, width, g_strdup(line->str));
+            g_string_assign(line, "    ");
+        } else if (i > 0) {
+            g_string_append(line, ", ");
+        }
+        g_string_append(line, parts[i]);
+    }
+    add(lines, width, g_strdup(line->str));
+    g_free(text);
+}
+
 static char *pool_line(const CtlSample *s)
 {
     static const char *const names[] = {
@@ -60,6 +82,7 @@ static char *pool_line(const CtlSample *s)
 
     g_string_printf(line, "pool %s MiB: %s allocated, %s free (%s clean)",
                     size, allocated, free, clean);
+    /* What most of the time is nothing. */
     for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
         g_autofree char *cell = host_cell(s, NULL, names[i]);
 
@@ -111,8 +134,8 @@ GPtrArray *ctl_view_host(const CtlSample *s, const CtlSample *before,
                         ctl_flag(host, "dry-run") ? "  dry run" : "",
                         ctl_flag(host, "fallback") ? "  cannot move: copies"
                                                    : ""));
-    add(lines, width, pool_line(s));
-    add(lines, width, moves_line(s, before));
+    add_list(lines, width, pool_line(s));
+    add_list(lines, width, moves_line(s, before));
     return lines;
 }
 
@@ -225,6 +248,103 @@ GPtrArray *ctl_view_guests(const CtlSample *s, CtlSample *before,
     return ctl_table(columns, count, cells, width);
 }
 
+/* ---- applications ---- */
+
+static const char *kind_of(JsonObject *application)
+{
+    return ctl_flag(application, "agent") ? "agent" :
+           ctl_flag(application, "reserves") ? "gives" : "follows";
+}
+
+/* What is not told is a dash. */
+static char **application_row(const char *id, JsonObject *application)
+{
+    GPtrArray *cells = g_ptr_array_new();
+    uint64_t veto = ctl_number(application, "veto");
+
+    g_ptr_array_add(cells, ctl_clean(id));
+    for (const CtlField *f = ctl_app_fields; f->name; f++) {
+        g_autofree char *cell = ctl_field_cell(f, application, NULL, 0);
+
+        g_ptr_array_add(cells, ctl_clean(cell));
+        if (strcmp(f->name, "name") == 0) {
+            g_ptr_array_add(cells, g_strdup(kind_of(application)));
+        }
+    }
+    g_ptr_array_add(cells, veto != CTL_NONE && veto > 0
+                    ? g_strdup_printf("left alone for %.1f s",
+                                      (double)veto / 1000) : g_strdup(""));
+    g_ptr_array_add(cells, NULL);
+    return (char **)g_ptr_array_free(cells, FALSE);
+}
+
+static unsigned application_columns(CtlColumn *columns)
+{
+    unsigned count = 0;
+
+    columns[count++] = (CtlColumn) { "GUEST", false, 0 };
+    for (const CtlField *f = ctl_app_fields; f->name; f++) {
+        columns[count++] = (CtlColumn) {
+            f->head, f->kind != CTL_TEXT, f->rank,
+        };
+        if (strcmp(f->name, "name") == 0) {
+            columns[count++] = (CtlColumn) { "KIND", false, 0 };
+        }
+    }
+    columns[count++] = (CtlColumn) { "", false, 0 };
+    return count;
+}
+
+static void add_requests(GPtrArray *lines, const char *id,
+                         JsonArray *requests, unsigned width)
+{
+    unsigned count = requests ? json_array_get_length(requests) : 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        JsonObject *r = ctl_element(requests, i);
+        const char *name = ctl_text(r, "name"), *why = ctl_text(r, "reason");
+        g_autofree char *size = ctl_mib(ctl_number(r, "size"));
+        g_autofree char *got = ctl_mib(ctl_number(r, "got"));
+        g_autofree char *priority = ctl_count(ctl_number(r, "priority"));
+
+        add(lines, width,
+            g_strdup_printf("%s: %s asks for %s MiB (%s, priority %s), has "
+                            "got %s", id, name ? name : "the guest", size,
+                            why ? why : "unsaid", priority, got));
+    }
+}
+
+GPtrArray *ctl_view_applications(const CtlSample *s, const char *guest,
+                                 unsigned width)
+{
+    CtlColumn columns[32];
+    unsigned count = application_columns(columns);
+    unsigned guests = s->guests ? json_array_get_length(s->guests) : 0;
+    g_autoptr(GPtrArray) rows =
+        g_ptr_array_new_with_free_func((GDestroyNotify)g_strfreev);
+    g_autoptr(GPtrArray) requests = new_lines();
+    GPtrArray *lines;
+
+    for (unsigned i = 0; i < guests; i++) {
+        JsonObject *g = ctl_element(s->guests, i);
+        JsonObject *applications = ctl_object(g, "applications");
+        JsonArray *list = ctl_array(applications, "list");
+        const char *id = ctl_text(g, "id");
+
+        if (!id || (guest && strcmp(id, guest) != 0)) {
+            continue;
+        }
+        for (unsigned k = 0; list && k < json_array_get_length(list); k++) {
+            g_ptr_array_add(rows, application_row(id, ctl_element(list, k)));
+        }
+        add_requests(requests, id, ctl_array(applications, "requests"),
+                     width);
+    }
+    lines = ctl_table(columns, count, rows, width);
+    g_ptr_array_extend_and_steal(lines, g_steal_pointer(&requests));
+    return lines;
+}
+
 /* ---- transfers, decisions, anything ---- */
 
 GPtrArray *ctl_view_transfers(const CtlSample *s, unsigned width)
@@ -242,11 +362,27 @@ GPtrArray *ctl_view_transfers(const CtlSample *s, unsigned width)
         if (g_strcmp0(ctl_text(t, "state"), "running") == 0) {
             add(lines, width,
                 g_strdup_printf("transfer %s: %s -> %s, %s of %s MiB", id,
-                                from ? from : "?", to ? to : "?", moved,
+                                from ? from : "pool", to ? to : "?", moved,
                                 requested));
         }
     }
     return lines;
+}
+
+static char *decision_text(JsonObject *d)
+{
+    const char *id = ctl_text(d, "id"), *text = ctl_text(d, "text");
+    const char *action = ctl_text(d, "action");
+    const char *reason = ctl_text(d, "reason");
+    uint64_t age = ctl_number(d, "age");
+    g_autofree char *size = ctl_mib(ctl_number(d, "size"));
+    g_autofree char *ago = age == CTL_NONE ? g_strdup("") :
+        g_strdup_printf("%.1f s ago: ", (double)age / 1000);
+
+    return text ? g_strdup_printf("%s%s", ago, text)
+                : g_strdup_printf("%s%s %s %s MiB (%s)", ago, id ? id : "?",
+                                  action ? action : "?", size,
+                                  reason ? reason : "no reason told");
 }
 
 GPtrArray *ctl_view_decisions(JsonArray *decisions, const char *guest,
@@ -257,21 +393,27 @@ GPtrArray *ctl_view_decisions(JsonArray *decisions, const char *guest,
 
     for (unsigned i = 0; i < count; i++) {
         JsonObject *d = ctl_element(decisions, i);
-        const char *id = ctl_text(d, "id"), *text = ctl_text(d, "text");
-        const char *action = ctl_text(d, "action");
-        const char *reason = ctl_text(d, "reason");
-        uint64_t age = ctl_number(d, "age");
-        g_autofree char *size = ctl_mib(ctl_number(d, "size"));
-        g_autofree char *ago = age == CTL_NONE ? g_strdup("") :
-            g_strdup_printf("%.1f s ago: ", (double)age / 1000);
 
-        if (!d || (guest && g_strcmp0(id, guest) != 0)) {
-            continue;
+        if (d && (!guest || g_strcmp0(ctl_text(d, "id"), guest) == 0)) {
+            add(lines, width, decision_text(d));
         }
-        add(lines, width, text ? g_strdup_printf("%s%s", ago, text)
-            : g_strdup_printf("%s%s %s %s MiB (%s)", ago, id ? id : "?",
-                              action ? action : "?", size,
-                              reason ? reason : "no reason told"));
+    }
+    return lines;
+}
+
+GPtrArray *ctl_view_late_decisions(JsonArray *decisions, double since_s,
+                                   unsigned width)
+{
+    unsigned count = decisions ? json_array_get_length(decisions) : 0;
+    GPtrArray *lines = new_lines();
+
+    for (unsigned i = 0; i < count; i++) {
+        JsonObject *d = ctl_element(decisions, i);
+        uint64_t age = ctl_number(d, "age");
+
+        if (age != CTL_NONE && (double)age / 1000 <= since_s) {
+            add(lines, width, decision_text(d));
+        }
     }
     return lines;
 }

@@ -18,7 +18,7 @@ typedef struct CtlOrder {
     bool ascending;
 } CtlOrder;
 
-/* Three lines: the host, its pool, what moves. */
+/* The host, its pool, what moves; more than three lines where that is long. */
 GPtrArray *ctl_view_host(const CtlSample *sample, const CtlSample *before,
                          unsigned width);
 
@@ -26,12 +26,23 @@ GPtrArray *ctl_view_host(const CtlSample *sample, const CtlSample *before,
 GPtrArray *ctl_view_guests(const CtlSample *sample, CtlSample *before,
                            const CtlOrder *order, unsigned width);
 
+/*
+ * A table of balloon applications, those of @guest alone unless that is NULL;
+ * what they ask for is behind it.
+ */
+GPtrArray *ctl_view_applications(const CtlSample *sample, const char *guest,
+                                 unsigned width);
+
 /* Running transfers, a line each. */
 GPtrArray *ctl_view_transfers(const CtlSample *sample, unsigned width);
 
-/* Decisions, newest first; of @guest alone unless that is NULL. */
+/* Decisions, as the process has them; of @guest alone unless that is NULL. */
 GPtrArray *ctl_view_decisions(JsonArray *decisions, const char *guest,
                               unsigned width);
+
+/* Those that are not older than @since_s. */
+GPtrArray *ctl_view_late_decisions(JsonArray *decisions, double since_s,
+                                   unsigned width);
 
 /* Everything that an answer says, a member a line: for what has no view. */
 GPtrArray *ctl_view_any(JsonNode *node);

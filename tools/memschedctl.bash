@@ -16,6 +16,12 @@ _memschedctl_options()
     "$1" "$2" --help 2>/dev/null | grep -o -- '--[a-z][a-z-]*'
 }
 
+# The process is not asked: the names are in the program.
+_memschedctl_figures()
+{
+    "$1" top --sort help 2>/dev/null | sed 's/ .*//'
+}
+
 _memschedctl_guests()
 {
     "$1" ${2:+-s "$2"} -t 1 guests --csv 2>/dev/null |
@@ -47,6 +53,10 @@ _memschedctl()
     --source)
         COMPREPLY=($(compgen -W 'any application kernel reported' -- "$word"))
         return ;;
+    --sort)
+        COMPREPLY=($(compgen -W "$(_memschedctl_figures "$program")" \
+            -- "$word"))
+        return ;;
     --dry-run)
         COMPREPLY=($(compgen -W 'on off' -- "$word"))
         return ;;
@@ -59,7 +69,7 @@ _memschedctl()
             "$(_memschedctl_options "$program" "$command")" -- "$word"))
     else
         case $command in
-        move | set | explain)
+        move | set | explain | applications)
             COMPREPLY=($(compgen -W \
                 "$(_memschedctl_guests "$program" "$socket")" -- "$word")) ;;
         plot | record)

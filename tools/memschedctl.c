@@ -27,6 +27,7 @@ typedef struct Verb {
 static const Verb verbs[] = {
     { "status", ctl_status, "the host: pool, state, pressure, moves" },
     { "guests", ctl_guests, "a table of the guests" },
+    { "applications", ctl_applications, "the balloon applications in them" },
     { "top", ctl_top, "both, drawn anew all the time" },
     { "move", ctl_move, "move memory from one guest to another" },
     { "set", ctl_set, "change limits of a guest, or options" },
@@ -123,7 +124,7 @@ static void usage(FILE *out)
     fputs("Usage: memschedctl [-s SOCKET] [-t SECONDS] COMMAND "
           "[ARGUMENTS]\n\nCommands:\n", out);
     for (unsigned i = 0; i < G_N_ELEMENTS(verbs); i++) {
-        fprintf(out, "  %-8s  %s\n", verbs[i].name, verbs[i].help);
+        fprintf(out, "  %-12s  %s\n", verbs[i].name, verbs[i].help);
     }
     fputs("\nOptions:\n"
           "  -s, --socket PATH   QMP socket of the process, instead of "

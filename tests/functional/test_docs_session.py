@@ -20,7 +20,7 @@ sys.path[:0] = [str(TOP / 'scripts'), str(TOP / 'tests')]
 
 from lib import tap  # noqa: E402
 from lib.examples import examples  # noqa: E402
-from lib.guests import IMAGE, ensure_image, wait_for  # noqa: E402
+from lib.guests import CTL, IMAGE, ensure_image, wait_for  # noqa: E402
 from lib.qmpschema import Schema  # noqa: E402
 from qmp.client import Qmp  # noqa: E402
 
@@ -76,7 +76,8 @@ class Session:
 
     @staticmethod
     def env():
-        return {**os.environ, 'PATH': f'{TOP}/build:{os.environ["PATH"]}'}
+        return {**os.environ, 'PATH': f'{TOP}/build:{CTL.parent}:'
+                                    f'{os.environ["PATH"]}'}
 
     def wait_booted(self):
         """Each guest's driver has told its memory: the kernel is up."""
@@ -181,11 +182,10 @@ class Manual(Document, unittest.TestCase):
                                re.M):
             self.assertNotIn('Error', session.qmp.hmp(line), line)
         session.qmp.close()     # a monitor serves one client at a time
-        watch, plot = the_block(manual_blocks(), 'sh',
-                                'memsched-watch').splitlines()[:2]
-        done = session.run(f'{watch} --for 2')
+        record, plot = the_block(manual_blocks(), 'sh',
+                                 'memschedctl plot').splitlines()[:2]
+        done = session.run(f'{record} --for 2')
         self.assertEqual((done.returncode, done.stderr), (0, ''))
-        self.assertIn('web', done.stdout)
         done = session.run(plot)
         self.assertEqual((done.returncode, done.stderr), (0, ''))
         picture = (session.folder / plot.split()[-1]).read_text('utf-8')

@@ -28,6 +28,7 @@ PAGE = 4096
 HUGE = 2 * MIB
 LAUNCHER = TOP / 'build/qemu-system-x86_64'
 PLAIN = TOP / 'build/qemu/qemu-system-x86_64'
+CTL = TOP / 'build/memsched/tools/memschedctl'
 IMAGE = TOP / 'build/guest'
 
 # Two TCG guests on two busy cores: ten times what it takes on idle ones.
@@ -338,10 +339,13 @@ class Process(Emulator):
         self.guests = {}
         self.pool = pool_mib * MIB
         qmp = self.folder / 'host.qmp'
+        # A monitor serves one client: these are for memschedctl's.
         self.watch_path = self.folder / 'watch.qmp'
+        self.top_path = self.folder / 'top.qmp'
         argv = [LAUNCHER, *instance0, '-nodefaults', '-display', 'none',
                 '-qmp', f'unix:{qmp},server=on,wait=off',
                 '-qmp', f'unix:{self.watch_path},server=on,wait=off',
+                '-qmp', f'unix:{self.top_path},server=on,wait=off',
                 '-object', f'memsched,id=sched,pool={pool_mib}M,{scheduler}',
                 *extra]
         self.process = self.spawn(argv, self.LOG)
@@ -546,6 +550,6 @@ class StockProcess(Emulator):
         super().close()
 
 
-__all__ = ['ANSWER_S', 'BOOT_S', 'Control', 'Guest', 'GuestError', 'LAUNCHER',
+__all__ = ['ANSWER_S', 'BOOT_S', 'CTL', 'Control', 'Guest', 'GuestError', 'LAUNCHER',
            'MIB', 'PLAIN', 'Process', 'QmpClosed', 'QmpTimeout',
            'StockProcess', 'TOP', 'ensure_image', 'json', 'wait_for']

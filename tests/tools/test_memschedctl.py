@@ -176,6 +176,70 @@ class Views(unittest.TestCase):
         self.assertEqual(re.findall(r'^([abc]) ', text, re.M),
                          ['b', 'c', 'a'])
 
+    def test_top_prints_what_was_decided_since_the_look_before(self):
+        why = [{'id': 'web', 'age': 10, 'text': 'web gives 32 MiB'},
+               {'id': 'web', 'age': 90000, 'text': 'long ago'}]
+        text = self.ok(ctl('top', '-n', 2, '-i', 0.5, answer=Server(
+            guest('web', 1), query_memsched_decisions={'return': why})))
+        first, second = text.strip().split('\n\n')
+        self.assertNotIn('web gives', first)
+        self.assertIn('0.0 s ago: web gives 32 MiB', second)
+        self.assertNotIn('long ago', text)
+
+    def test_figures_to_sort_by_are_listed(self):
+        text = self.ok(ctl('top', '--sort', 'help'))
+        self.assertRegex(text, '(?m)^allocated +Memory that it holds$')
+
+    def test_applications_are_listed_by_kind_with_what_they_ask_for(self):
+        def entry(number, name, **more):
+            return {'number': number, 'name': name, 'agent': False,
+                    'reserves': False, 'priority': 0, 'ordered': 0,
+                    'reserved': 0, 'captured': 0, 'veto': 0, **more}
+        web, db = guest('web', 1), guest('db', 1)
+        web['applications'] = {'list': [
+            entry(1, 'balloon-exd', agent=True, reserves=True,
+                  captured=64 * MIB),
+            entry(2, 'redis', reserves=True, offer=32 * MIB, veto=1500),
+            entry(3, 'memcached', cache={'size': 50 * MIB, 'age': 1})],
+            'requests': [{'application': 2, 'name': 'redis', 'size': 16 * MIB,
+                          'got': 4 * MIB, 'priority': 5, 'reason': 'cache',
+                          'age': 1, 'left': 1}]}
+        db['applications'] = {'list': [entry(1, 'jvm')], 'requests': []}
+        text = self.ok(ctl('applications', answer=Server(web, db)))
+        lines = text.splitlines()
+        head = lines[0].split()
+        rows = {line.split()[2]: line.split() for line in lines[1:5]}
+        self.assertEqual([rows[n][head.index('KIND')] for n in
+                          ('balloon-exd', 'redis', 'memcached', 'jvm')],
+                         ['agent', 'gives', 'follows', 'follows'])
+        self.assertEqual(rows['balloon-exd'][head.index('TAKEN')], '64')
+        self.assertEqual(rows['redis'][head.index('OFFER')], '32')
+        self.assertEqual(rows['memcached'][head.index('CACHE')], '50')
+        self.assertIn('left alone for 1.5 s', text)
+        self.assertEqual(lines[5:], ['web: redis asks for 16 MiB (cache, '
+                                     'priority 5), has got 4'])
+        text = self.ok(ctl('applications', 'db', answer=Server(web, db)))
+        self.assertNotIn('redis', text)
+        self.assertIn('jvm', text)
+        done = ctl('applications', 'no', answer=Server(web, db))
+        self.assertEqual((done.returncode, done.stderr),
+                         (1, 'memschedctl: there is no guest no\n'))
+
+    def test_held_content_is_shown_where_there_is_some(self):
+        class Holding(Server):
+            def __call__(self, name, arguments):
+                answer = super().__call__(name, arguments)
+                if name == 'query-memsched':
+                    answer['return']['pool']['held'] = 24 * MIB
+                return answer
+        text = self.ok(ctl('status', answer=Holding(guest('web', 1))))
+        self.assertIn(', 24 held', text)
+        text = self.ok(ctl('guests', answer=Server(
+            guest('web', 1, held=24 * MIB), guest('db', 1))))
+        head, web, db = [line.split() for line in text.splitlines()]
+        self.assertEqual([row[head.index('HELD')] for row in (web, db)],
+                         ['24', '-'])
+
     def test_csv_has_bytes_and_holes(self):
         text = self.ok(ctl('top', '--csv', '-n', 2, '-i', 0.01, answer=Server(
             guest('we,"b', 256, active=7), failed_guest('db', 'gone'))))
@@ -201,68 +265,6 @@ class Views(unittest.TestCase):
         self.assertIn('web', self.ok(done))
         done = ctl('status', answer=Own(guest('web', 256)))
         self.assertIn('own monitor', self.ok(done))
-
-
-class Metrics(unittest.TestCase):
-    LINE = re.compile(r'^([a-z_:][a-z0-9_:]*)(?:\{((?:[a-z]+="(?:[^"\\]|\\.)*"'
-                      r',?)+)\})? ([0-9.e+-]+)$')
-
-    def parse(self, text):
-        """{(name, labels): value}; each metric has its HELP and TYPE before
-        it, and its lines in one block."""
-        found, types, current = {}, {}, None
-        for line in text.splitlines():
-            if line.startswith('# HELP '):
-                current = line.split()[2]
-                self.assertNotIn(current, types)
-            elif line.startswith('# TYPE '):
-                self.assertEqual(line.split()[2], current)
-                types[current] = line.split()[3]
-            else:
-                match = self.LINE.match(line)
-                self.assertIsNotNone(match, line)
-                self.assertEqual(match[1], current)
-                found[match[1], match[2]] = float(match[3])
-        return found, types
-
-    def test_text_parses_and_has_base_units(self):
-        done = ctl('metrics', answer=Server(
-            guest('web', 256, pressure=150, captured=MIB,
-                  faults={'served': 3, 'p99-ns': 41000})))
-        self.assertEqual((done.returncode, done.stderr), (0, ''))
-        found, types = self.parse(done.stdout)
-        web = 'guest="web"'
-        self.assertEqual(found['memsched_free_bytes', None], 512 * MIB)
-        self.assertEqual(found['memsched_pressure_ratio', None], 0.85)
-        self.assertEqual(found['memsched_state', 'state="high"'], 1)
-        self.assertEqual(found['memsched_state', 'state="low"'], 0)
-        self.assertEqual(found['memsched_guest_allocated_bytes', web],
-                         256 * MIB)
-        self.assertEqual(found['memsched_guest_pressure_ratio', web], 1.5)
-        self.assertAlmostEqual(found['memsched_guest_fault_p99_seconds', web],
-                               41e-6)
-        self.assertEqual(types['memsched_guest_captured_bytes_total'],
-                         'counter')
-        self.assertEqual(types['memsched_guest_faults_total'], 'counter')
-        for name in types:
-            self.assertTrue(name.startswith('memsched_'))
-            if name.endswith('_total'):
-                self.assertEqual(types[name], 'counter')
-
-    def test_names_are_quoted(self):
-        done = ctl('metrics', answer=Server(guest('a"\\b\n', 1)))
-        found, _ = self.parse(done.stdout)
-        self.assertIn(('memsched_guest_allocated_bytes',
-                       'guest="a\\"\\\\b?"'), found)
-
-    def test_file_is_replaced(self):
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / 'memsched.prom'
-            path.write_text('old')
-            done = ctl('metrics', '-o', path, answer=Server(guest('a', 1)))
-            self.assertEqual((done.returncode, done.stdout), (0, ''))
-            self.parse(path.read_text('utf-8'))
-            self.assertEqual(os.listdir(folder), ['memsched.prom'])
 
 
 class Changes(unittest.TestCase):
@@ -308,6 +310,13 @@ class Changes(unittest.TestCase):
                                     'shares': 2000}),
             ('memsched-set', {'policy': 'shares', 'dry-run': True,
                               'idle-tax': 0})])
+
+    def test_refusal_of_a_look_is_passed_on(self):
+        for command in (['top'], ['record', '/dev/null'], ['guests']):
+            done = ctl(*command, answer=lambda name, args:
+                       refusal('No memory scheduler runs'))
+            self.assertEqual((done.returncode, done.stderr), (
+                1, 'memschedctl: No memory scheduler runs\n'))
 
     def test_refusal_of_the_process_is_passed_on(self):
         done = ctl('set', 'web', '--min', '9T', answer=Server(
@@ -413,6 +422,27 @@ class Recordings(unittest.TestCase):
             (0, known, []), (1, gone, []), (2, known, []), (3, known, []))))
         self.assertEqual([len(line) for line in self.lines(root)], [4, 1, 2])
 
+    def test_many_transfers_have_a_strip_and_no_bands(self):
+        moves = [transfer(i, 'web', 'db', 16, 16, 'completed', 50)
+                 for i in range(30)]
+        two = [guest('web', 0), guest('db', 200)]
+        root = ET.fromstring(self.plot(self.samples(
+            (0, two, []), *((i, two, moves[:i]) for i in range(1, 31)))))
+        self.assertIn('30 transfers', self.texts(root))
+        rects = list(root.iter(SVG + 'rect'))[1:]
+        self.assertEqual(len(rects), 30)
+        self.assertEqual({rect.get('height') for rect in rects}, {'8'})
+        self.assertEqual(rects[0].find(SVG + 'title').text,
+                         'web \u2192 db 16 MiB, completed')
+
+    def test_transfer_out_of_the_pool_is_called_so(self):
+        move = transfer(1, 'x', 'db', 16, 16, 'completed', 500)
+        del move['from']
+        one = [guest('db', 200)]
+        root = ET.fromstring(self.plot(self.samples(
+            (0, one, []), (4, one, [move]), (8, one, [move]))))
+        self.assertIn('pool \u2192 db 16 MiB, completed', self.texts(root))
+
     def test_many_guests_with_any_name_stay_inside_and_well_formed(self):
         many = [guest(f'<b>&"\x01guest-number-{i}', i) for i in range(64)]
         text = self.plot(self.samples((0, many, []), (1, many, [])))
@@ -443,6 +473,9 @@ class Recordings(unittest.TestCase):
         good = self.samples((0, [guest('a', 1)], []))
         for text, words in ((good + 'not json\n', 'line 2 is no sample'),
                             (good + '[]\n', 'line 2 is no sample'),
+                            (good + '{}\n', 'line 2 is no sample'),
+                            (good + '{"time": "soon", "guests": []}\n',
+                             'line 2 is no sample'),
                             (good, 'needs 2 samples or more')):
             done = ctl('plot', '-', stdin=text)
             self.assertEqual(done.returncode, 1)
@@ -521,6 +554,7 @@ class Trouble(unittest.TestCase):
                      ['-s', 'x', 'top', '--sort', 'beauty'],
                      ['-s', 'x', 'record'], ['plot'], ['status', '--what'],
                      ['-s', 'x', 'explain', 'a', 'b'],
+                     ['-s', 'x', 'applications', 'a', 'b'],
                      ['-s', 'x', 'guests', 'web']):
             with self.subTest(args):
                 done = ctl(*args)
