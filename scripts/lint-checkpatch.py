@@ -1,13 +1,20 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""QEMU's own checkpatch.pl, from the unpacked base, on each C file of ours."""
+"""QEMU's own checkpatch.pl, from the unpacked base, on each C file of ours.
 
+It takes a second a file: what was found without fault is remembered in the
+build folder, by its content and that of the checkers, and not looked at
+again."""
+
+import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
 SCRIPT = TOP / 'build/qemu-src/scripts/checkpatch.pl'
+GOOD = TOP / 'build/checkpatch.json'
 
 # Each with the reason: libmemsched, the launcher and guest programs do not
 # link with QEMU, so they cannot use what these ask for.
@@ -61,13 +68,50 @@ def messages(path):
             yield line
 
 
+class Good:
+    """Hashes of files that have no fault."""
+
+    def __init__(self):
+        self.rules = SCRIPT.read_bytes() + Path(__file__).read_bytes()
+        try:
+            self.known = set(json.loads(GOOD.read_text(encoding='utf-8')))
+        except (OSError, ValueError):
+            self.known = set()
+
+    def hash(self, path):
+        # The name counts: rules differ between headers and other files.
+        name = str(path.relative_to(TOP)).encode()
+        return hashlib.sha256(b'\0'.join((self.rules, name,
+                                          path.read_bytes()))).hexdigest()
+
+    def add(self, digest):
+        """Written at once, so that a run that is ended early is not lost."""
+        self.known.add(digest)
+        part = GOOD.with_suffix('.part')
+        part.write_text(json.dumps(sorted(self.known)), encoding='utf-8')
+        part.replace(GOOD)
+
+
+def look_at(files):
+    good, bad = Good(), []
+    for path in files:
+        digest = good.hash(path)
+        if digest in good.known:
+            continue
+        found = list(messages(path))
+        if not found:
+            good.add(digest)
+        bad += found
+    return bad
+
+
 def main():
     if not SCRIPT.is_file():
         print('QEMU\'s source is not unpacked here: run ./configure')
         return 77
     files = sorted(path for path in TOP.glob('**/*.[ch]')
                    if path.relative_to(TOP).parts[0] != 'build')
-    bad = [line for path in files for line in messages(path)]
+    bad = look_at(files)
     print('\n'.join(bad))
     return 1 if bad else 0
 
