@@ -23,7 +23,6 @@ from lib.driven import (FILL, FRAME, FREE, MIB, RAM, TESTED,  # noqa: E402
 from lib.machine import Process, QmpError  # noqa: E402
 
 SEED = int(os.environ.get('SEED', '0')) or random.randrange(1, 1 << 31)
-SECONDS = float(os.environ.get('SECONDS', '40'))
 ENDED = ('completed', 'partial', 'failed')
 # A transfer that nobody works on ends by itself.
 DEADLINE_MS = 1000
@@ -33,16 +32,18 @@ class World(unittest.TestCase):
     """One process, and guests that come and go."""
 
     POOL = 224 * MIB
+    OPTIONS = 'policy=static'
+    GUEST = {}
 
     def setUp(self):
-        self.process = Process('-object', 'memsched,id=ms,policy=static,'
+        self.process = Process('-object', f'memsched,id=ms,{self.OPTIONS},'
                                f'pool={self.POOL // MIB}M')
         self.addCleanup(self.process.close)
         self.guests = {}
         self.addCleanup(lambda: [g.close() for g in self.guests.values()])
 
     def new(self, name):
-        self.guests[name] = Driven(self.process, name)
+        self.guests[name] = Driven(self.process, name, **self.GUEST)
         return self.guests[name]
 
     def forget(self, name):
@@ -248,6 +249,7 @@ class Chaos(World):
     # Less than the guests would have if each had all of its RAM.
     POOL = 160 * MIB
     NAMES = ('a', 'b', 'c', 'd')
+    SECONDS = float(os.environ.get('SECONDS', '40'))
 
     def setUp(self):
         super().setUp()
@@ -404,7 +406,7 @@ class Chaos(World):
 
     def test_random_disturbances(self):
         print(f'# SEED={SEED}', flush=True)
-        end = time.monotonic() + SECONDS
+        end = time.monotonic() + self.SECONDS
         number = 0
         while time.monotonic() < end:
             step = self.random.choices(list(self.STEPS),

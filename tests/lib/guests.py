@@ -120,8 +120,13 @@ class Control:
 
     def ask(self, request, limit=ANSWER_S):
         number = str(next(self.numbers))
-        self.socket.sendall(f'{number} {request}\n'.encode())
         deadline = time.monotonic() + limit
+        self.socket.settimeout(limit)
+        try:
+            self.socket.sendall(f'{number} {request}\n'.encode())
+        except TimeoutError:
+            raise GuestError(f'{request}: the guest does not read its serial '
+                             'line') from None
         while True:
             got = self._line(deadline).split(' ', 2)
             if len(got) >= 2 and got[0] == number:

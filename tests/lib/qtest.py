@@ -5,6 +5,7 @@ qtest protocol.
 The driver is the legacy one of virtio-pci, which needs six registers: enough
 for everything that a balloon does.  Every wait has a limit."""
 
+import select
 import socket
 import struct
 import time
@@ -36,12 +37,22 @@ class Qtest:
     def accept(self):
         connection, _ = self.listener.accept()
         connection.settimeout(self.timeout)
-        self.file = connection.makefile('rwb')
+        self.connection, self.file = connection, connection.makefile('rwb')
         self.listener.close()
 
     def command(self, *words):
+        self.send(*words)
+        return self.receive(words[0])
+
+    def send(self, *words):
+        """Without waiting; receive() has the answer, once ready() says so."""
         self.file.write((' '.join(str(w) for w in words) + '\n').encode())
         self.file.flush()
+
+    def ready(self):
+        return bool(select.select([self.connection], [], [], 0)[0])
+
+    def receive(self, what='command'):
         while True:
             line = self.file.readline().decode()
             if not line:
@@ -49,7 +60,7 @@ class Qtest:
             if line.startswith('IRQ'):
                 continue
             if not line.startswith('OK'):
-                raise ValueError(f'{words[0]}: {line}')
+                raise ValueError(f'{what}: {line}')
             return line.split()[1:]
 
     def fill(self, address, size, value):
