@@ -250,14 +250,14 @@ static GArray *bands_of(const Chart *c)
     return bands;
 }
 
-/* To be freed.  Out of the pool, where nobody gives. */
+/* To be freed.  Out of the pool where nobody gives, into it likewise. */
 static char *band_words(const Band *b)
 {
     const char *from = ctl_text(b->last, "from"), *to = ctl_text(b->last, "to");
     const char *state = ctl_text(b->last, "state");
 
     return g_strdup_printf("%s \u2192 %s %.0f MiB, %s", from ? from : "pool",
-                           to ? to : "?", mib_of(b->last, "requested"),
+                           to ? to : "pool", mib_of(b->last, "requested"),
                            state ? state : "?");
 }
 

@@ -350,6 +350,8 @@ GPtrArray *ctl_view_applications(const CtlSample *s, const char *guest,
 GPtrArray *ctl_view_transfers(const CtlSample *s, unsigned width)
 {
     unsigned count = s->transfers ? json_array_get_length(s->transfers) : 0;
+    /* In a guest's own monitor it is a neighbour, who is not named. */
+    const char *other = s->scheduler ? "pool" : "?";
     GPtrArray *lines = new_lines();
 
     for (unsigned i = 0; i < count; i++) {
@@ -362,7 +364,7 @@ GPtrArray *ctl_view_transfers(const CtlSample *s, unsigned width)
         if (g_strcmp0(ctl_text(t, "state"), "running") == 0) {
             add(lines, width,
                 g_strdup_printf("transfer %s: %s -> %s, %s of %s MiB", id,
-                                from ? from : "pool", to ? to : "?", moved,
+                                from ? from : other, to ? to : other, moved,
                                 requested));
         }
     }
