@@ -14,6 +14,8 @@
 #include "ctl-table.h"
 #include "ctl-view.h"
 
+#define MOST_DECISIONS 100u
+
 static void add_text(GString *out, const char *tag, const char *words)
 {
     g_autofree char *clean = ctl_clean(words);
@@ -88,20 +90,29 @@ static void transfers(GString *out, const CtlSample *s)
     g_string_append(out, "</table>\n");
 }
 
-static void decisions(GString *out, const CtlSample *s)
+/* Newest first; a recording has each in the sample that first saw it. */
+static void decisions(GString *out, const GPtrArray *samples)
 {
-    g_autoptr(GPtrArray) lines = ctl_view_decisions(s->decisions, NULL, 0);
+    guint count = 0;
 
-    if (lines->len == 0) {
-        return;
+    for (guint i = samples->len; i-- > 0 && count < MOST_DECISIONS;) {
+        const CtlSample *s = g_ptr_array_index(samples, i);
+        g_autoptr(GPtrArray) lines = ctl_view_decisions(s->decisions, NULL, 0);
+
+        for (guint k = 0; k < lines->len && count < MOST_DECISIONS; k++) {
+            g_autofree char *words =
+                g_strdup_printf("At %.1f s, %s", s->time_s,
+                                (char *)g_ptr_array_index(lines, k));
+
+            if (count++ == 0) {
+                add_text(out, "h2", "The last decisions");
+                g_string_append(out, "<ul>\n");
+            }
+            add_text(out, "li", words);
+            g_string_append_c(out, '\n');
+        }
     }
-    add_text(out, "h2", "The last decisions");
-    g_string_append(out, "<ul>\n");
-    for (guint i = 0; i < lines->len; i++) {
-        add_text(out, "li", g_ptr_array_index(lines, i));
-        g_string_append_c(out, '\n');
-    }
-    g_string_append(out, "</ul>\n");
+    g_string_append(out, count > 0 ? "</ul>\n" : "");
 }
 
 void ctl_page(GString *out, const GPtrArray *samples, const char *title)
@@ -121,6 +132,6 @@ void ctl_page(GString *out, const GPtrArray *samples, const char *title)
              false);
     guests(out, last);
     transfers(out, last);
-    decisions(out, last);
+    decisions(out, samples);
     g_string_append(out, "</body></html>\n");
 }

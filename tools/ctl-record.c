@@ -17,6 +17,7 @@ static int write_samples(CtlQmp *qmp, FILE *out, double interval_s,
                          double limit_s)
 {
     GError *error = NULL;
+    uint64_t decided = 0;
     CtlPace pace;
 
     ctl_pace_start(&pace, interval_s, limit_s);
@@ -27,6 +28,8 @@ static int write_samples(CtlQmp *qmp, FILE *out, double interval_s,
         if (!sample) {
             break;
         }
+        /* The process tells hundreds each time: each is written once. */
+        ctl_sample_keep_new(sample, &decided);
         line = ctl_sample_line(sample);
         ctl_sample_free(sample);
         if (fprintf(out, "%s\n", line) < 0 || fflush(out) != 0) {

@@ -87,6 +87,31 @@ CtlSample *ctl_sample_parse(const char *line, GError **error)
     return s;
 }
 
+void ctl_sample_keep_new(CtlSample *sample, uint64_t *last)
+{
+    unsigned count = sample->decisions
+                     ? json_array_get_length(sample->decisions) : 0;
+    uint64_t newest = *last;
+    JsonArray *kept;
+
+    if (!sample->decisions) {
+        return;
+    }
+    kept = json_array_new();
+    for (unsigned i = 0; i < count; i++) {
+        JsonObject *d = ctl_element(sample->decisions, i);
+        uint64_t number = ctl_number(d, "number");
+
+        if (number != CTL_NONE && number > *last) {
+            json_array_add_object_element(kept, json_object_ref(d));
+            newest = MAX(newest, number);
+        }
+    }
+    *last = newest;
+    json_object_set_array_member(sample->root, "decisions", kept);
+    sample->decisions = kept;
+}
+
 char *ctl_sample_line(const CtlSample *sample)
 {
     g_autoptr(JsonNode) node = json_node_new(JSON_NODE_OBJECT);

@@ -7,7 +7,8 @@
  *     scheduler  what query-memsched returns
  *     guests     query-memsched-guests
  *     transfers  query-memsched-transfers
- *     decisions  query-memsched-decisions, where the process has it
+ *     decisions  query-memsched-decisions, where the process has it; in a
+ *                recording, those that were not in a sample before it
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -31,6 +32,12 @@ CtlSample *ctl_sample_take(CtlQmp *qmp, double time_s, GError **error);
 
 /* A line of a recording; NULL and a sentence without the line's number. */
 CtlSample *ctl_sample_parse(const char *line, GError **error);
+
+/*
+ * Drops decisions up to number @last, which becomes that of the newest: of
+ * samples one after the other each decision is then in one.
+ */
+void ctl_sample_keep_new(CtlSample *sample, uint64_t *last);
 
 /* Without the end of line; to be freed. */
 char *ctl_sample_line(const CtlSample *sample);

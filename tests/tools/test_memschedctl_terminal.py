@@ -175,6 +175,13 @@ class Completion(unittest.TestCase):
         self.assertEqual(self.complete('set', '--dry-run', ''), ['on', 'off'])
         self.assertIn('allocated', self.complete('top', '--sort', 'al'))
 
+    def test_figures_to_sort_by_are_listed_with_their_meaning(self):
+        done = subprocess.run([CTL, 'top', '--sort', 'help'], text=True,
+                              capture_output=True, timeout=LIMIT_S,
+                              check=False)
+        self.assertEqual((done.returncode, done.stderr), (0, ''))
+        self.assertRegex(done.stdout, '(?m)^allocated +Memory that it holds$')
+
     def test_guests_are_asked_for(self):
         for command in ('move', 'set', 'explain', 'applications'):
             with server(guest('web', 1), guest('db', 1)) as fake:
