@@ -50,8 +50,9 @@ static void populate(Bench *b, unsigned flags, unsigned pages)
         for (uint32_t at = 0; at < FRAME_PAGES; ) {
             MsPoolRun run;
             uint32_t n = FRAME_PAGES - at < pages ? FRAME_PAGES - at : pages;
+            int rc = ms_pool_take(b->pool, n, flags, &run);
 
-            check(ms_pool_take(b->pool, n, flags, &run) == 0, "take");
+            check(rc == 0, rc == -ENOMEM ? "take from an empty pool" : "take");
             n = run.pages;
             check(ms_pool_move_out(b->pool, &run, 0, &b->uffd, frame_of(b, i) +
                                    at * MEMSCHED_PAGE_SIZE, n, false)
