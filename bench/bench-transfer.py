@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Figures through real guests: a transfer of 512 MiB against what there is
-elsewhere, a bystander's speed meanwhile, and the time of a boot.
+"""Figures through real guests: a transfer of 512 MiB, the taker idle and under
+a memory test, a bystander's speed meanwhile, and the time of a boot.  The other
+ways to move memory are bench-ways.py's.
 
-Baselines are upstream's executable, a process a guest:
-  virtio-balloon        inflated in one, then deflated in the other
-  virtio-mem            unplugged in one, then plugged into the other
-  free page reporting   freed in one, then touched in the other
+The baseline is upstream's executable, a process a guest, its virtio-balloon
+inflated in one, then deflated in the other.
 
 "given": until the giver has given and, here, the memory is mapped in the
 taker; elsewhere, until the taker may use it, which maps nothing.  "used": and
@@ -14,8 +13,8 @@ a program in the taker has touched as much.  "time" is wall clock, which guests
 under TCG fill with their own work: their kernels allocate, clear, list and
 free each page, on both sides alike.  "host-side" is the CPU seconds of
 everything but the guests' own code: all threads but vCPUs, and what vCPUs
-spend in the host's kernel.  Prints CSV lines as bench/bench.h says, the rest
-to stderr."""
+spend in the host's kernel; "guest-side" of that code.  Prints CSV lines as
+bench/bench.h says, the rest to stderr."""
 
 import statistics
 import sys
@@ -26,7 +25,8 @@ sys.dont_write_bytecode = True
 TOP = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TOP / 'tests'), str(TOP / 'bench')]
 
-from figures import TICK, medians, row, run, say, warm  # noqa: E402
+from figures import medians, row, run, say, warm  # noqa: E402
+from realguests import NAMED, Stopwatch, stock_balloon  # noqa: E402
 from lib import guests  # noqa: E402
 from lib.guests import (GuestError, MIB, Process, QmpClosed,  # noqa: E402
                         QmpTimeout, StockProcess, wait_for)
@@ -37,35 +37,7 @@ GUEST_MIB = 1024
 BOOT_MIB = 512
 ROUNDS = 3
 BOOTS = 9
-# Its vCPU must be known by its name.
-NAMED = ['-name', 'guest,debug-threads=on']
-
-
-def host_side(*emulators):
-    """CPU seconds of the processes outside guests' code.  To the nanosecond,
-    but for what vCPUs spend in the kernel: that is counted in ticks."""
-    total = 0
-    for emulator in emulators:
-        for task in Path(f'/proc/{emulator.processes[0].pid}/task').iterdir():
-            name, _, rest = (task / 'stat').read_text().rpartition(')')
-            if 'CPU' in name:
-                total += int(rest.split()[12]) / TICK
-            else:
-                total += int((task / 'schedstat').read_text().split()[0]) / 1e9
-    return total
-
-
-class Stopwatch:
-    def __init__(self, *emulators):
-        self.emulators = emulators
-        self.figures = {}
-        self.start = time.monotonic()
-        self.host = host_side(*emulators)
-
-    def lap(self, what):
-        self.figures[f'{what}-time'] = time.monotonic() - self.start
-        self.figures[f'{what}-host-side'] = \
-            host_side(*self.emulators) - self.host
+MARKED = ('given-time', 'given-host-side', 'used-host-side')
 
 
 def touch(guest):
@@ -100,12 +72,6 @@ def ours_once(busy):
     return watch.figures
 
 
-def stock_balloon(guest, size):
-    guest.qmp.command('balloon', value=size)
-    wait_for('the balloon', lambda: (
-        guest.qmp.command('query-balloon')['actual'] == size), 120, 0.005)
-
-
 def balloon_once(busy):
     small = (GUEST_MIB - MOVE_MIB) * MIB
     warm(2 * GUEST_MIB + 512)
@@ -124,118 +90,14 @@ def balloon_once(busy):
     return watch.figures
 
 
-def with_virtio_mem(name, plugged_mib):
-    """A guest of GUEST_MIB at most, MOVE_MIB of them removable."""
-    emulator = StockProcess(
-        name, GUEST_MIB - MOVE_MIB, balloon='', extra=[
-            *NAMED, '-m', f'maxmem={2 * GUEST_MIB}M', '-object',
-            f'memory-backend-ram,id=vmem,size={MOVE_MIB}M', '-device',
-            f'virtio-mem-pci,id=vm0,memdev=vmem,'
-            f'requested-size={plugged_mib}M'],
-        append='memhp_default_state=online_movable')
-    emulator.one.sh('insmod /modules/virtio_mem.ko')
-    wait_plugged(emulator.one, plugged_mib)
-    return emulator
-
-
-def wait_plugged(guest, mib):
-    wait_for(f'{guest.name} has {mib} MiB plugged', lambda: (
-        guest.qmp.command('qom-get', path='vm0', property='size') ==
-        mib * MIB), 120, 0.005)
-
-
-def plug(guest, mib):
-    guest.qmp.command('qom-set', path='vm0', property='requested-size',
-                      value=mib * MIB)
-    wait_plugged(guest, mib)
-
-
-def virtio_mem_once(busy):
-    warm(2 * GUEST_MIB + 512)
-    with with_virtio_mem('a', MOVE_MIB) as first, \
-            with_virtio_mem('b', 0) as second:
-        a, b = first.one, second.one
-        make_busy(b, busy)
-        a.touch_and_free(MOVE_MIB + 64)
-        watch = Stopwatch(first, second)
-        plug(a, 0)
-        plug(b, MOVE_MIB)
-        watch.lap('given')
-        touch(b)
-        watch.lap('used')
-    return watch.figures
-
-
 def bench_transfer():
     for variant, busy in (('idle', False), ('busy', True)):
-        sides = {name: medians([once(busy) for _ in range(ROUNDS)])
-                 for name, once in (('', ours_once),
-                                    ('balloon', balloon_once),
-                                    ('mem', virtio_mem_once))}
-        for what, mine in sides[''].items():
-            name = f'guests-transfer-{MOVE_MIB}MiB-{what}'
-            mark = '5x' if busy and what != 'used-time' else ''
-            row(name, variant, 's', mine, sides['balloon'][what], mark)
-            row(name, f'{variant}-against-virtio-mem', 's', mine,
-                sides['mem'][what])
-
-
-# ---- free page reporting ----
-
-REPORTING = 'free-page-reporting=on'
-# Of what was freed a little stays with the guest's kernel.
-MOST_MIB = MOVE_MIB * 9 // 10
-
-
-def ours_reported():
-    with Process(2 * GUEST_MIB + 512) as process:
-        a = process.guest('a', GUEST_MIB, extra=NAMED,
-                          balloon=f'balloon-ex,{REPORTING}')
-        b = process.guest('b', GUEST_MIB, extra=NAMED)
-        a.run('eater', 'eat', MOVE_MIB, 'blind')
-        a.wait_filled('eater')
-        had = process.memory('a')['allocated']
-        watch = Stopwatch(process)
-        a.end('eater')
-        wait_for('reports', lambda: process.memory('a')['allocated'] <=
-                 had - MOST_MIB * MIB, 120, 0.01)
-        watch.lap('given')
-        touch(b)
-        watch.lap('used')
-        process.check()
-    return watch.figures
-
-
-def resident(emulator):
-    text = Path(f'/proc/{emulator.processes[0].pid}/status').read_text()
-    return int(text.partition('RssAnon:')[2].split()[0]) << 10
-
-
-def stock_reported():
-    with StockProcess('a', GUEST_MIB, extra=NAMED,
-                      balloon=f'virtio-balloon-pci,{REPORTING}') as first, \
-            StockProcess('b', GUEST_MIB, extra=NAMED) as second:
-        a, b = first.one, second.one
-        a.run('eater', 'eat', MOVE_MIB, 'blind')
-        a.wait_filled('eater')
-        had = resident(first)
-        watch = Stopwatch(first, second)
-        a.end('eater')
-        wait_for('reports', lambda: resident(first) <= had - MOST_MIB * MIB,
-                 120, 0.01)
-        watch.lap('given')
-        touch(b)
-        watch.lap('used')
-    return watch.figures
-
-
-def bench_reporting():
-    """A guest of Linux waits two seconds before it reports: in both."""
-    mine = medians([ours_reported() for _ in range(ROUNDS)])
-    theirs = medians([stock_reported() for _ in range(ROUNDS)])
-    for what, value in mine.items():
-        row(f'guests-free-page-reporting-{MOVE_MIB}MiB-{what}', 'tcg', 's',
-            value, theirs[what])
+        ours, stock = (medians([once(busy) for _ in range(ROUNDS)])
+                       for once in (ours_once, balloon_once))
+        for what, mine in ours.items():
+            mark = '5x' if busy and what in MARKED else ''
+            row(f'guests-transfer-{MOVE_MIB}MiB-{what}', variant, 's', mine,
+                stock[what], mark)
 
 
 # ---- a bystander ----
@@ -349,8 +211,7 @@ def bench_boot():
 if __name__ == '__main__':
     guests.ensure_image()
     only = sys.argv[1:]
-    benches = [bench for bench in (bench_boot, bench_transfer,
-                                   bench_reporting, bench_bystander)
+    benches = [bench for bench in (bench_boot, bench_transfer, bench_bystander)
                if not only or bench.__name__.removeprefix('bench_') in only]
     say(f'transfers of {MOVE_MIB} MiB, guests of {GUEST_MIB} MiB under TCG')
     sys.exit(run(benches, GuestError, QmpClosed, QmpTimeout))
