@@ -68,7 +68,7 @@ def stock_balloon(guest, size):
 
 def mapped(emulator, base, size):
     """(bytes, of these in whole 2 MiB) that the process maps of its own
-    memory from @base on; @base None: of its largest area, the guest's RAM."""
+    memory from @base on; @base None: of the area that is its guest's RAM."""
     areas, area = [], None
     path = Path(f'/proc/{emulator.processes[0].pid}/smaps')
     for line in path.read_text().splitlines():
@@ -80,10 +80,12 @@ def mapped(emulator, base, size):
             key, value, _ = line.split()
             area[key] = int(value) << 10
     if base is None:
-        base = next(a['start'] for a in areas
-                    if a['end'] - a['start'] == size)
-    inside = [a for a in areas if base <= a['start'] and
-              a['end'] <= base + size]
+        inside = [max((a for a in areas if 'Anonymous:' in a),
+                      key=lambda a: (a['end'] - a['start'] >= size,
+                                     a['Anonymous:']))]
+    else:
+        inside = [a for a in areas if a['start'] < base + size and
+                  base < a['end']]
     return (sum(a['Anonymous:'] for a in inside),
             sum(a['AnonHugePages:'] for a in inside))
 
