@@ -4,6 +4,7 @@ the format), clocks, and what a process costs."""
 
 import mmap
 import os
+import signal
 import statistics
 import sys
 import time
@@ -84,7 +85,9 @@ def footprint(*pids):
 
 
 def run(benches, *errors):
-    """Each bench, also after one has failed with one of @errors."""
+    """Each bench, also after one has failed with one of @errors.  Who is told
+    to end ends the guests that it has started, as upon a key."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     failed = 0
     for bench in benches:
         try:
