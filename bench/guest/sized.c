@@ -113,6 +113,7 @@ static void look_up(Sized *sized, uint64_t due)
     sized->random ^= sized->random >> 7;
     sized->random ^= sized->random << 17;
     if (pages) {
+        /* volatile: the store is what is timed */
         *(volatile uint64_t *)(sized->memory + (sized->random >> 16) % pages *
                                PAGE_BYTES) = due;
     }
