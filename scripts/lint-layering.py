@@ -9,7 +9,7 @@
                          pool stats
   mover fault scan protect -> uffd -> sys
   ledger policy decision cond stats transfer request thrash reclaim parity
-                         stripe: pure, no system call, lock or clock
+                         stripe diskmap: pure, no system call, lock or clock
 
 Only uffd.c issues UFFDIO_*; system calls and the clock go through sys.  lock.c
 reads the clock itself: a timed wait takes an absolute time of its own kind."""
@@ -31,7 +31,7 @@ RANKS = [
     ['uffd'],
     ['ledger', 'policy', 'decision', 'cond', 'stats', 'transfer', 'request',
      'thrash', 'reclaim', 'pagemap', 'pool', 'chunk', 'scrub', 'scrubber', 'tag',
-     'parity', 'stripe', 'store', 'swapfile', 'pack'],
+     'parity', 'stripe', 'diskmap', 'store', 'swapfile', 'pack'],
     ['client', 'region', 'fault', 'mover', 'scan', 'protect', 'repair',
      'capture', 'populate', 'prefetch', 'takeback', 'held', 'hold',
      'swapin'],
@@ -39,7 +39,7 @@ RANKS = [
     ['memsched'],
 ]
 PURE = ('ledger', 'policy', 'decision', 'cond', 'stats', 'transfer',
-        'request', 'thrash', 'reclaim', 'parity', 'stripe')
+        'request', 'thrash', 'reclaim', 'parity', 'stripe', 'diskmap')
 PURE_FORBIDDEN = re.compile(
     r'\b(?:g_mutex_\w+|g_rw_lock_\w+|pthread_\w+|clock_gettime|time|usleep|'
     r'nanosleep|g_get_monotonic_time|g_get_real_time|mmap|munmap|madvise|ioctl|'
