@@ -249,6 +249,7 @@ void memsched_client_free(MemSchedClient *client)
     }
     ms_unlock(&ms->ledger_lock);
 
+    ms_refills_abandon(client);
     ms_protect_client_gone(client);
     regions = ms_client_regions(client, &count);
     for (size_t i = 0; i < count; i++) {
@@ -256,6 +257,7 @@ void memsched_client_free(MemSchedClient *client)
         ms_region_unref(regions[i]);
     }
     g_free(regions);
+    ms_disks_end(client);
 
     leave(ms, client);
     ms_faults_clients_changed(ms->faults, true);
@@ -557,6 +559,7 @@ void memsched_client_ending(MemSchedClient *client)
         detach_locked(client);
         ms_unlock(&client->lock);
         ms_apps_end(client->apps);
+        ms_refills_abandon(client);
         ms_faults_retry(client->ms->faults);
     }
 }

@@ -83,6 +83,10 @@ struct MemSchedClient {
     /* recovery from memory errors, client->lock */
     MemSchedProtection protection;
     bool protect_changing;
+    MemSchedDisk **disks;       /* disk.c */
+    size_t disks_count;
+    uint32_t disks_made;        /* its disks' numbers: 1, 2, ... */
+    _Atomic bool disk_wanted;
     MsProtectStats protect_stats;
 
     /* fault queue, client->lock */

@@ -64,6 +64,36 @@ static const char *check_row(MsProtect *protect, MsWork *work, MsGroup *group,
     return NULL;
 }
 
+/* Each page that is sure, and can be read, has the content of its checksum. */
+static const char *check_disk(MsProtect *protect)
+{
+    MemSchedRegion *region = protect->region;
+    const MsSys *sys = region->ms->sys;
+    const char *wrong;
+    char buf[MEMSCHED_PAGE_SIZE];
+
+    ms_lock(&protect->disk_lock);
+    wrong = ms_diskmap_check(&protect->disk);
+    ms_unlock(&protect->disk_lock);
+    for (uint64_t p = region->pages.lead; p < region->pages.end && !wrong;
+         p++) {
+        char *address = ms_region_address(region, p);
+        MsDiskPlace place;
+        bool sure;
+
+        ms_lock(&protect->disk_lock);
+        sure = ms_diskmap_get(&protect->disk, p, &place) && place.sure;
+        ms_unlock(&protect->disk_lock);
+        if (sure && ms_pagemap_is_hole(ms_pool_pagemap(region->ms->pool),
+                                       address) == 0 &&
+            sys->peek(sys, buf, address, PAGE) == (ssize_t)PAGE &&
+            ms_parity_best()->sum(buf, PAGE) != place.sum) {
+            wrong = "a page differs from what was read from its disk";
+        }
+    }
+    return wrong;
+}
+
 const char *ms_protect_check(MemSchedRegion *region)
 {
     MsProtect *protect = ms_protect_of(region);
@@ -72,6 +102,10 @@ const char *ms_protect_check(MemSchedRegion *region)
 
     if (protect == NULL) {
         return NULL;
+    }
+    wrong = check_disk(protect);
+    if (wrong) {
+        return wrong;
     }
     work = ms_work_get(protect);
     ms_lock(&protect->lock);

@@ -7,6 +7,7 @@
 #define MEMSCHED_PROTECT_INT_H
 
 #include "capture.h"
+#include "diskmap.h"
 #include "lock.h"
 #include "pool.h"
 #include "protect.h"
@@ -44,7 +45,17 @@ struct MsProtect {
     MsWork *spare;              /* buffers that nobody uses now */
     MsHeat *heat;               /* of each frame */
     uint64_t cursor;            /* the next one to look at */
+    uint64_t disk_cursor;       /* the same of protect-disk.c */
+
+    MsLock disk_lock;           /* leaf; guards what follows */
+    _Atomic bool disk_on;
+    MsDiskmap disk;
 };
+
+static inline bool ms_protection_is_on(const MemSchedProtection *settings)
+{
+    return settings->scheme != MEMSCHED_SCHEME_NONE || settings->disk;
+}
 
 /* Frames of one group's parity, the opaque of MsGroup. */
 typedef struct MsParityFrames {
@@ -130,6 +141,40 @@ void ms_parity_release(MsProtect *protect, MsParityFrames *frames);
  * none now.  The worker's thread; the region is entered, no lock held.
  */
 uint64_t ms_protect_join(MsProtect *protect, MsCapture *capture);
+
+/* ---- protect-disk.c ---- */
+
+/* Pages are noted from now on, or nothing is known any more. */
+void ms_protect_disk_set(MsProtect *protect, bool on);
+
+/* Pages of @set, NULL for all of the frame, may be written from now on. */
+void ms_protect_disk_unsure(MsProtect *protect, uint64_t frame,
+                            const MsPageSet *set);
+/* The same for the whole region. */
+void ms_protect_disk_unsure_all(MsProtect *protect);
+
+/* Pages of @set hold something else, or nothing; how many were known. */
+unsigned ms_protect_disk_forget(MsProtect *protect, uint64_t frame,
+                                const MsPageSet *set);
+/* The same of one page; the region's lock may be held; never protected: fine. */
+void ms_protect_disk_forget_page(MemSchedRegion *region, uint64_t page);
+
+/* Pages of @frame that are, or may be, on a disk. */
+void ms_protect_disk_located(MsProtect *protect, uint64_t frame,
+                             MsPageSet *ret_set);
+
+/*
+ * A page is about to be written: it is forgotten.  True: it, or others of its
+ * huge page, were known.
+ */
+bool ms_protect_disk_written(MsProtect *protect, uint64_t page);
+
+/*
+ * The next frame with pages that were read is protected, and looked at.  Bytes
+ * that were; 0: there is none now.  The worker's thread; the region is entered,
+ * no lock held.
+ */
+uint64_t ms_protect_join_disk(MsProtect *protect);
 
 /* ---- protect.c ---- */
 

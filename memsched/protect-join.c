@@ -261,6 +261,7 @@ static bool choose_locked(MsProtect *protect, uint64_t frame, uint32_t now_ms,
     MemSchedRegion *region = protect->region;
     const MsFrame *f = &region->pages.frame[frame];
     const MsMember *member = ms_stripes_member(&protect->stripes, frame);
+    MsPageSet located;
 
     if (f->resident == 0 || f->transit > 0 ||
         (int32_t)(now_ms - protect->heat[frame].next_ms) < 0) {
@@ -276,6 +277,12 @@ static bool choose_locked(MsProtect *protect, uint64_t frame, uint32_t now_ms,
     }
     if (member) {
         ms_pageset_subtract(ret_want, &member->in);
+    }
+    /* What is on a disk needs no parity; of a huge page, all or nothing. */
+    ms_protect_disk_located(protect, frame, &located);
+    if (!(f->flags & MS_FRAME_HUGE) ||
+        ms_pageset_count(&located) == FRAME_PAGES) {
+        ms_pageset_subtract(ret_want, &located);
     }
     return !ms_pageset_empty(ret_want) &&
            !ms_fence_is_raised(&region->ms->fence,

@@ -73,6 +73,17 @@ static void empty(MsProtect *protect)
     ms_unlock(&protect->lock);
 }
 
+static void begin_heat_locked(MsProtect *protect)
+{
+    uint64_t frames = protect->region->pages.frames;
+    uint32_t now_ms = ms_protect_clock_ms(protect);
+
+    memset(protect->heat, 0, frames * sizeof(MsHeat));
+    for (uint64_t f = 0; f < frames; f++) {
+        protect->heat[f].next_ms = now_ms;
+    }
+}
+
 /* Made once, and published; NULL: this region cannot be protected. */
 static MsProtect *protect_of_or_new(MemSchedRegion *region)
 {
@@ -93,9 +104,12 @@ static MsProtect *protect_of_or_new(MemSchedRegion *region)
     protect->heat = g_new0(MsHeat, region->pages.frames);
     ms_lock_init(&protect->lock, MS_RANK_STRIPE);
     ms_cond_init(&protect->cond);
+    ms_lock_init(&protect->disk_lock, MS_RANK_LEAF);
+    begin_heat_locked(protect);
     if (!atomic_compare_exchange_strong(&region->protect, &none, protect)) {
         ms_cond_destroy(&protect->cond);
         ms_lock_destroy(&protect->lock);
+        ms_lock_destroy(&protect->disk_lock);
         g_free(protect->heat);
         g_free(protect);
         protect = none;
@@ -103,37 +117,54 @@ static MsProtect *protect_of_or_new(MemSchedRegion *region)
     return protect;
 }
 
+/* No page of the region is protected any more. */
+static void open_region(MsProtect *protect)
+{
+    MemSchedRegion *region = protect->region;
+    bool disk = atomic_load(&protect->disk_on);
+
+    empty(protect);
+    /* Off meanwhile: nobody calls a page sure that is opened here. */
+    atomic_store(&protect->disk_on, false);
+    ms_protect_disk_unsure_all(protect);
+    ms_uffd_protect(&region->client->uffd, region->host,
+                    region->length_bytes >> MEMSCHED_PAGE_SHIFT, false, true);
+    ms_protect_disk_unsure_all(protect);
+    atomic_store(&protect->disk_on, disk);
+}
+
 /* The region is entered, or nobody else knows it. */
 static void set_region(MemSchedRegion *region, const MemSchedProtection *s)
 {
-    MsProtect *protect = s->scheme == MEMSCHED_SCHEME_NONE
-                         ? ms_protect_of(region) : protect_of_or_new(region);
+    MsProtect *protect = ms_protection_is_on(s) ? protect_of_or_new(region)
+                                                : ms_protect_of(region);
     unsigned parities = s->scheme == MEMSCHED_SCHEME_PQ ? 2 : 1;
     MsStripes stripes;
-    uint32_t now_ms;
+    bool disk;
 
-    if (protect == NULL ||
-        (protect->on && s->scheme != MEMSCHED_SCHEME_NONE &&
-         protect->stripes.parities == parities &&
-         protect->stripes.size == s->group_size)) {
+    if (protect == NULL) {
         return;
     }
-    if (protect->on) {
-        empty(protect);
-        ms_uffd_protect(&region->client->uffd, region->host,
-                        region->length_bytes >> MEMSCHED_PAGE_SHIFT, false,
-                        true);
+    disk = atomic_load(&protect->disk_on);
+    if (disk != s->disk) {
+        ms_protect_disk_set(protect, s->disk);
+    }
+    if ((protect->on && s->scheme != MEMSCHED_SCHEME_NONE &&
+         protect->stripes.parities == parities &&
+         protect->stripes.size == s->group_size) ||
+        (!protect->on && s->scheme == MEMSCHED_SCHEME_NONE &&
+         disk <= s->disk)) {
+        return;
+    }
+    if (protect->on || disk) {
+        open_region(protect);
     }
     if (s->scheme != MEMSCHED_SCHEME_NONE &&
         ms_stripes_init(&stripes, region->pages.frames, parities,
                         s->group_size) == 0) {
         ms_lock(&protect->lock);
         protect->stripes = stripes;
-        memset(protect->heat, 0, region->pages.frames * sizeof(MsHeat));
-        now_ms = ms_protect_clock_ms(protect);
-        for (uint64_t f = 0; f < region->pages.frames; f++) {
-            protect->heat[f].next_ms = now_ms;
-        }
+        begin_heat_locked(protect);
         protect->on = true;
         ms_unlock(&protect->lock);
     }
@@ -180,6 +211,8 @@ void ms_protect_free(MsProtect *protect)
 {
     if (protect) {
         ms_work_free(protect->spare);
+        ms_diskmap_destroy(&protect->disk);
+        ms_lock_destroy(&protect->disk_lock);
         ms_cond_destroy(&protect->cond);
         ms_lock_destroy(&protect->lock);
         g_free(protect->heat);
@@ -192,14 +225,14 @@ void ms_protect_free(MsProtect *protect)
 static int check_settings(MemSched *ms, MemSchedProtection *s,
                           MemSchedMessage *ret_message)
 {
-    if (s->scheme == MEMSCHED_SCHEME_NONE) {
+    if (!ms_protection_is_on(s)) {
         return 0;
     }
     s->group_size = s->group_size ? s->group_size : DEFAULT_GROUP;
     s->cool_ms = s->cool_ms ? s->cool_ms : DEFAULT_COOL;
     s->rate_bytes_per_s = s->rate_bytes_per_s ? s->rate_bytes_per_s
                                               : DEFAULT_RATE;
-    if ((s->scheme != MEMSCHED_SCHEME_P && s->scheme != MEMSCHED_SCHEME_PQ) ||
+    if (s->scheme > MEMSCHED_SCHEME_PQ ||
         s->group_size < 2 || s->group_size > MS_PARITY_SLOTS) {
         say(ret_message, "a group of protected pages has 2 to %u members, not"
             " %u", MS_PARITY_SLOTS, s->group_size);
@@ -226,10 +259,11 @@ static void set_client(MemSchedClient *client, const MemSchedProtection *s)
 
     change_begin(client);
     ms_lock(&client->lock);
-    was = client->protection.scheme != MEMSCHED_SCHEME_NONE;
+    was = ms_protection_is_on(&client->protection);
     client->protection = *s;
     ms_unlock(&client->lock);
-    if (was != (s->scheme != MEMSCHED_SCHEME_NONE)) {
+    atomic_store(&client->disk_wanted, s->disk);
+    if (was != ms_protection_is_on(s)) {
         atomic_fetch_add(&client->ms->protected_clients, was ? -1u : 1u);
     }
     regions = ms_client_regions(client, &count);
@@ -292,7 +326,26 @@ static void add_region(MemSchedRegion *region, MemSchedProtectionInfo *info)
         info->bookkeeping_bytes += ms_stripes_bytes(&protect->stripes) +
                                    region->pages.frames * sizeof(MsHeat);
         ms_unlock(&protect->lock);
+        ms_lock(&protect->disk_lock);
+        info->disk_bytes += protect->disk.sure * PAGE;
+        info->disk_unsure_bytes += (protect->disk.located -
+                                    protect->disk.sure) * PAGE;
+        info->bookkeeping_bytes += ms_diskmap_bytes(&protect->disk);
+        ms_unlock(&protect->disk_lock);
     }
+}
+
+static void add_disk_stats(MsProtectStats *stats,
+                           MemSchedProtectionInfo *info)
+{
+    info->disk_noted_pages = ms_counter(&stats->disk_noted);
+    info->disk_left_by_write_pages = ms_counter(&stats->disk_left_by_write);
+    info->disk_left_by_disk_pages = ms_counter(&stats->disk_left_by_disk);
+    info->disk_changed_pages = ms_counter(&stats->disk_changed);
+    info->disk_recovered_pages = ms_counter(&stats->disk_recovered);
+    info->disk_failed_pages = ms_counter(&stats->disk_failed);
+    info->disk_p50_ns = ms_histogram_quantile_ns(&stats->disk, 500);
+    info->disk_p99_ns = ms_histogram_quantile_ns(&stats->disk, 990);
 }
 
 int memsched_query_protection(MemSched *ms, const char *id,
@@ -331,6 +384,7 @@ int memsched_query_protection(MemSched *ms, const char *id,
     info.repair_max_ns = ms_counter(&stats->repair.max_ns);
     info.write_p50_ns = ms_histogram_quantile_ns(&stats->write, 500);
     info.write_p99_ns = ms_histogram_quantile_ns(&stats->write, 990);
+    add_disk_stats(stats, &info);
     ms_client_unref(client);
     *ret_info = info;
     return 0;

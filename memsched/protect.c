@@ -12,6 +12,9 @@
  * 2 MiB, 0.3 ms, for which no other guest's fault should wait.  What a writer
  * waits for is that, and at most one frame's join before it.
  *
+ * Pages that are on a disk too are the same to their writers, and have nothing to
+ * be summed: protect-disk.c.
+ *
  * No page is chosen by looking at it: the write protection itself tells who
  * writes.  A page that is written leaves, and may join again when it was not
  * written for cool_ms, twice as long each time, up to 64 times, until it has
@@ -72,10 +75,15 @@ void ms_protect_open(MemSchedRegion *region, uint64_t frame,
 {
     const MsUffd *uffd = &region->client->uffd;
     uint64_t first = frame * FRAME_PAGES;
+    bool huge = ms_pagemap_is_huge(ms_pool_pagemap(region->ms->pool),
+                                   ms_region_address(region, first)) == 1;
     unsigned page, count;
 
-    if (ms_pagemap_is_huge(ms_pool_pagemap(region->ms->pool),
-                           ms_region_address(region, first)) == 1) {
+    if (ms_protect_of(region)) {
+        ms_protect_disk_unsure(ms_protect_of(region), frame,
+                               huge ? NULL : set);
+    }
+    if (huge) {
         ms_uffd_protect(uffd, ms_region_address(region, first), FRAME_PAGES,
                         false, wake);
         return;
@@ -123,6 +131,11 @@ void ms_protect_leave(MemSchedRegion *region, uint64_t frame,
         return;
     }
     pages = ms_protect_leave_rows(protect, frame, &leaving, dead);
+    if (dead) {
+        ms_protect_disk_forget(protect, frame, set);
+    } else {
+        ms_protect_disk_unsure(protect, frame, set);
+    }
     if (pages > 0) {
         ms_count(&region->client->protect_stats.left_by_capture, pages);
         ms_protect_open(region, frame, &leaving, false);
@@ -143,6 +156,7 @@ void ms_protect_dropped_locked(MemSchedRegion *region, uint64_t page)
         ms_pageset_add(&member->gone, page % FRAME_PAGES, 1);
     }
     ms_unlock(&protect->lock);
+    ms_protect_disk_forget_page(region, page);
 }
 
 /* ---- a first write ---- */
@@ -183,7 +197,7 @@ static void serve_write(MemSchedRegion *region, uint64_t page)
     MsProtect *protect = ms_protect_of(region);
     uint64_t frame = page / FRAME_PAGES, pages = 0;
     MsPageSet set, touched;
-    bool transit;
+    bool transit, disk = false;
 
     ms_lock(&region->lock);
     transit = ms_pages_get(&region->pages, page) == MEMSCHED_PAGE_TRANSIT;
@@ -199,10 +213,13 @@ static void serve_write(MemSchedRegion *region, uint64_t page)
     if (protect) {
         unit_of(protect, page, &set);
         pages = ms_protect_leave_rows(protect, frame, &set, false);
+        disk = ms_protect_disk_written(protect, page);
+    }
+    if (pages > 0 || disk) {
+        note_heat(protect, frame, ms_protect_settings(client).cool_ms);
     }
     if (pages > 0) {
         ms_count(&client->protect_stats.left_by_write, pages);
-        note_heat(protect, frame, ms_protect_settings(client).cool_ms);
         ms_protect_open(region, frame, &set, true);
     }
     if (pages == 0 || !ms_pageset_has(&set, page % FRAME_PAGES)) {
@@ -251,13 +268,29 @@ static void serve_pending(MsProtector *t, const Pending *pending)
 
 /* ---- joins ---- */
 
+/* In turn, so that neither waits for the other to have done all. */
+static uint64_t join_region(MsProtector *t, MsProtect *protect)
+{
+    bool disk_first = t->turn % 2 == 0;
+    uint64_t bytes = disk_first ? ms_protect_join_disk(protect) : 0;
+
+    if (bytes == 0) {
+        bytes = ms_protect_join(protect, &t->capture);
+    }
+    if (bytes == 0 && !disk_first) {
+        bytes = ms_protect_join_disk(protect);
+    }
+    return bytes;
+}
+
 static uint64_t join_client(MsProtector *t, MemSchedClient *client)
 {
+    MemSchedProtection settings = ms_protect_settings(client);
     MemSchedRegion **regions;
     uint64_t bytes = 0;
     size_t count;
 
-    if (ms_protect_settings(client).scheme == MEMSCHED_SCHEME_NONE ||
+    if (!ms_protection_is_on(&settings) ||
         !ms_client_capture_enter(client, false)) {
         return 0;
     }
@@ -267,7 +300,7 @@ static uint64_t join_client(MsProtector *t, MemSchedClient *client)
 
         if (bytes == 0 && protect && ms_region_enter_locked(regions[i])) {
             ms_unlock(&regions[i]->lock);
-            bytes = ms_protect_join(protect, &t->capture);
+            bytes = join_region(t, protect);
             ms_region_leave(regions[i]);
         }
         ms_region_unref(regions[i]);

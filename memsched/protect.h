@@ -20,6 +20,9 @@ typedef struct MsProtector MsProtector; /* the thread */
 typedef struct MsProtectStats {
     MsCounter joined, left_by_write, left_by_capture, changed;
     MsCounter recovered, recovered_dead, lost;
+    MsCounter disk_noted, disk_left_by_write, disk_left_by_disk;
+    MsCounter disk_changed, disk_recovered, disk_failed;
+    MsHistogram disk;           /* the part of repair that read a disk */
     MsHistogram repair;         /* signal or call to restart */
     MsHistogram write;          /* fault read to writer woken */
 } MsProtectStats;
@@ -65,6 +68,16 @@ void ms_protect_leave(MemSchedRegion *region, uint64_t frame,
  * old one.  The region's lock is held.
  */
 void ms_protect_dropped_locked(MemSchedRegion *region, uint64_t page);
+
+/* ---- disk.c: what is on a disk too ---- */
+
+/* The guest goes away, and none of its threads runs. */
+void ms_disks_end(MemSchedClient *client);
+
+/* refill.c: the guest's pages that are being read are lost, now. */
+void ms_refills_abandon(MemSchedClient *client);
+/* Nobody of the guest answers any more: what was abandoned is freed. */
+void ms_refills_drop(MemSchedClient *client);
 
 /*
  * Recount: books, and each stripe's parity and checksums from its pages.

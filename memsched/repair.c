@@ -21,6 +21,9 @@
  * injected X; both are looked up the same way.  In state G the content is dead:
  * zeros do.
  *
+ * What no stripe has is read again from a disk, if it is known to be there
+ * (refill.c); meanwhile the thread goes on.
+ *
  * Not to be rebuilt: zeros, state L, and whoever watches errors is told before
  * the access goes on.  The stripe is summed anew from what is left of it.
  *
@@ -41,49 +44,23 @@
 
 #include "instance.h"
 #include "protect-int.h"
+#include "repair-int.h"
 
 #define FRAME_PAGES MS_PAGESET_PAGES
 #define PAGE        ((size_t)MEMSCHED_PAGE_SIZE)
 
-/* Threads that may wait in the handler at once; more of them spin. */
-#define ASKS 64u
 /* The kernel has no frame: asked again so often, 1 ms apart. */
 #define NOMEM_TRIES 1000u
-
-/* State of an Ask. */
-enum {
-    ASK_FREE,
-    ASK_TAKEN,
-    ASK_ASKED,
-    ASK_ANSWERED,               /* + MemSchedSigbus */
-};
-
-typedef struct Ask {
-    _Atomic uint32_t state;     /* a futex */
-    void *address;
-    uint64_t since_ns;
-} Ask;
-
-struct MsRepair {
-    MemSched *ms;
-    GThread *thread;
-    _Atomic int tid;
-    _Atomic uint32_t bell;      /* a futex; rises with each that asks */
-    _Atomic bool stop;
-    Ask ask[ASKS];
-
-    MsLock lock;                /* leaf: who watches */
-    MsCond cond;
-    void (*watch)(void *opaque, const MemSchedError *error);
-    void *watch_opaque;
-    unsigned watch_calls;
-};
+/* Somebody has the page: looked again whether it is read from a disk. */
+#define OTHERS_NS   UINT64_C(1000000)
 
 /* What became of a page. */
 typedef enum Outcome {
     WHOLE,                      /* nothing was broken */
     REPAIRED,
     LOST,
+    PENDING,                    /* it is read from a disk; answered then */
+    BROKEN,                     /* ours, in C */
 } Outcome;
 
 /* ---- the handler ---- */
@@ -99,33 +76,39 @@ MemSchedSigbus memsched_sigbus(void *address)
     MemSched *ms = memsched_running();
     MsRepair *repair = ms ? ms->repair : NULL;
     int kept = errno;
-    Ask *ask = NULL;
+    MsAsk *ask = NULL;
     uint32_t state;
 
     if (repair == NULL ||
         ms->sys->gettid(ms->sys) == atomic_load(&repair->tid)) {
         return MEMSCHED_SIGBUS_FOREIGN;
     }
-    for (unsigned i = 0; ask == NULL; i = (i + 1) % ASKS) {
-        uint32_t none = ASK_FREE;
+    for (unsigned i = 0; ask == NULL; i = (i + 1) % MS_ASKS) {
+        uint32_t none = MS_ASK_FREE;
 
         if (atomic_compare_exchange_strong(&repair->ask[i].state, &none,
-                                           ASK_TAKEN)) {
+                                           MS_ASK_TAKEN)) {
             ask = &repair->ask[i];
-        } else if (i == ASKS - 1) {
+        } else if (i == MS_ASKS - 1) {
             ms->sys->yield(ms->sys);
         }
     }
     ask->address = address;
     ask->since_ns = ms->sys->now_ns(ms->sys);
-    atomic_store(&ask->state, ASK_ASKED);
+    atomic_store(&ask->state, MS_ASK_ASKED);
     ring(repair);
-    while ((state = atomic_load(&ask->state)) == ASK_ASKED) {
-        ms->sys->futex_wait(ms->sys, &ask->state, ASK_ASKED);
+    while ((state = atomic_load(&ask->state)) < MS_ASK_ANSWERED) {
+        ms->sys->futex_wait(ms->sys, &ask->state, state);
     }
-    atomic_store(&ask->state, ASK_FREE);
+    atomic_store(&ask->state, MS_ASK_FREE);
     errno = kept;
-    return state - ASK_ANSWERED;
+    return state - MS_ASK_ANSWERED;
+}
+
+void ms_ask_answer(MsRepair *repair, MsAsk *ask, MemSchedSigbus answer)
+{
+    atomic_store(&ask->state, MS_ASK_ANSWERED + answer);
+    repair->ms->sys->futex_wake(repair->ms->sys, &ask->state);
 }
 
 /* ---- telling ---- */
@@ -198,18 +181,42 @@ static bool is_broken(MemSchedRegion *region, uint64_t page)
 }
 
 /*
- * Put the page into C if it is broken; *ret_state: what it was.  Waits for
- * others who have it in C.
+ * Nobody else has the page in C.  False: it is read from a disk, which takes its
+ * time, and @ask waits for that.
  */
-static bool take(MemSchedRegion *region, uint64_t page,
-                 MemSchedPageState *ret_state)
+static bool wait_for_others_locked(MemSchedRegion *region, uint64_t page,
+                                   MsAsk *ask)
+{
+    if (ask == NULL) {
+        ms_region_wait_transit_locked(region, page, 1);
+        return true;
+    }
+    while (ms_pages_get(&region->pages, page) == MEMSCHED_PAGE_TRANSIT) {
+        if (ms_refill_join(region, page, ask)) {
+            return false;
+        }
+        /* Whoever has just taken it may be about to ask for a read. */
+        ms_cond_wait_ns(&region->cond, &region->lock, OTHERS_NS);
+    }
+    return true;
+}
+
+/*
+ * BROKEN: the page is, and in C; *ret_state: what it was.  Else WHOLE, or
+ * PENDING.  Waits for others who have it in C.
+ */
+static Outcome take(MemSchedRegion *region, uint64_t page, MsAsk *ask,
+                    MemSchedPageState *ret_state)
 {
     MemSchedPageState state, seen = MEMSCHED_PAGE_STATES;
     bool broken = false;
 
     for (;;) {
         ms_lock(&region->lock);
-        ms_region_wait_transit_locked(region, page, 1);
+        if (!wait_for_others_locked(region, page, ask)) {
+            ms_unlock(&region->lock);
+            return PENDING;
+        }
         state = ms_pages_get(&region->pages, page);
         if (state == MEMSCHED_PAGE_POISONED ||
             (broken && state == seen)) {
@@ -217,12 +224,12 @@ static bool take(MemSchedRegion *region, uint64_t page,
         }
         ms_unlock(&region->lock);
         if (state != MEMSCHED_PAGE_RESIDENT && state != MEMSCHED_PAGE_GIVEN) {
-            return false;
+            return WHOLE;
         }
         seen = state;
         broken = is_broken(region, page);
         if (!broken) {
-            return false;
+            return WHOLE;
         }
     }
     ms_pages_change(&region->pages, state == MEMSCHED_PAGE_POISONED
@@ -235,7 +242,7 @@ static bool take(MemSchedRegion *region, uint64_t page,
                       true);
     ms_unlock(&region->lock);
     *ret_state = state;
-    return true;
+    return BROKEN;
 }
 
 void ms_repair_end(MemSchedRegion *region, uint64_t page, MsPageEvent event,
@@ -252,9 +259,8 @@ void ms_repair_end(MemSchedRegion *region, uint64_t page, MsPageEvent event,
     }
 }
 
-/* A fresh frame with @content in the place of what is broken. */
-static bool place(MemSchedRegion *region, uint64_t page, const void *content,
-                  bool protect)
+bool ms_repair_place(MemSchedRegion *region, uint64_t page,
+                     const void *content, bool protect)
 {
     MemSched *ms = region->ms;
     char *address = ms_region_address(region, page);
@@ -279,7 +285,9 @@ bool ms_repair_place_zeros(MemSchedRegion *region, uint64_t page)
 {
     static const char zeros[MEMSCHED_PAGE_SIZE];
 
-    return place(region, page, zeros, false);
+    /* Whatever was known of it: it is to be written as it likes. */
+    ms_protect_disk_forget_page(region, page);
+    return ms_repair_place(region, page, zeros, false);
 }
 
 /* What is lost leaves its stripe, which keeps what it can. */
@@ -325,7 +333,7 @@ static bool rebuild(MemSchedRegion *region, uint64_t page)
     work = ms_work_get(protect);
     done = !gone && ms_row_rebuild(protect, work, member,
                                    page % FRAME_PAGES) == 0 &&
-           place(region, page, work->out[0], true);
+           ms_repair_place(region, page, work->out[0], true);
     if (!done) {
         give_up_row(protect, work, member, page % FRAME_PAGES);
     }
@@ -336,39 +344,52 @@ static bool rebuild(MemSchedRegion *region, uint64_t page)
     return done;
 }
 
-/* The region is entered. */
-static Outcome repair_page(MemSchedRegion *region, uint64_t page,
-                           uint64_t since_ns)
+void ms_repair_page_end(MemSchedRegion *region, uint64_t page,
+                        MemSchedPageState was, bool whole, uint64_t since_ns)
 {
-    MsProtectStats *stats = &region->client->protect_stats;
-    MemSchedPageState was;
-    Outcome outcome = LOST;
-
-    if (!take(region, page, &was)) {
-        return WHOLE;
-    }
-    if (rebuild(region, page)) {
-        outcome = REPAIRED;
-        ms_count(&stats->recovered, 1);
-    } else if (was == MEMSCHED_PAGE_GIVEN) {
-        outcome = ms_repair_place_zeros(region, page) ? REPAIRED : LOST;
-        ms_count(&stats->recovered_dead, outcome == REPAIRED);
-    }
-    if (outcome == LOST) {
-        /* First tell: from the moment on that zeros are there, all see them. */
-        ms_count(&stats->lost, 1);
-        tell(region, page, true, since_ns);
-        ms_repair_place_zeros(region, page);
-        ms_repair_end(region, page, MS_PAGE_POPULATED, MEMSCHED_PAGE_LOST);
-    } else {
+    if (whole) {
         ms_repair_end(region, page, MS_PAGE_PUT_BACK,
                       was == MEMSCHED_PAGE_GIVEN ? MEMSCHED_PAGE_GIVEN
                                                  : MEMSCHED_PAGE_RESIDENT);
         tell(region, page, false, since_ns);
+    } else {
+        /* First tell: from the moment on that zeros are there, all see them. */
+        ms_count(&region->client->protect_stats.lost, 1);
+        tell(region, page, true, since_ns);
+        ms_repair_place_zeros(region, page);
+        ms_repair_end(region, page, MS_PAGE_POPULATED, MEMSCHED_PAGE_LOST);
     }
     ms_trace(region->ms, MEMSCHED_TRACE_REPAIR, region->client->id,
-             page << MEMSCHED_PAGE_SHIFT, outcome == REPAIRED);
-    return outcome;
+             page << MEMSCHED_PAGE_SHIFT, whole);
+}
+
+/* The region is entered.  PENDING only with @ask, which is answered later. */
+static Outcome repair_page(MemSchedRegion *region, uint64_t page,
+                           uint64_t since_ns, MsAsk *ask)
+{
+    MsProtectStats *stats = &region->client->protect_stats;
+    MemSchedDiskRead *read = NULL;
+    MemSchedPageState was;
+    Outcome outcome = take(region, page, ask, &was);
+    bool whole = false;
+
+    if (outcome != BROKEN) {
+        return outcome;
+    }
+    if (rebuild(region, page)) {
+        whole = true;
+        ms_count(&stats->recovered, 1);
+    } else if (was == MEMSCHED_PAGE_GIVEN) {
+        whole = ms_repair_place_zeros(region, page);
+        ms_count(&stats->recovered_dead, whole);
+    } else {
+        read = ms_refill_begin(region, page, was, since_ns, ask);
+        if (read) {
+            return ask ? PENDING : ms_refill_wait(read) ? REPAIRED : LOST;
+        }
+    }
+    ms_repair_page_end(region, page, was, whole, since_ns);
+    return whole ? REPAIRED : LOST;
 }
 
 /* ---- addresses ---- */
@@ -463,23 +484,27 @@ static bool renew_any_parity(MemSched *ms, const void *address, int *known)
     return found;
 }
 
-static MemSchedSigbus answer(MemSched *ms, const Ask *ask)
+static void answer(MemSched *ms, MsAsk *ask)
 {
     MemSchedRegion *region = region_at(ms, ask->address);
     Outcome outcome = WHOLE;
 
     if (region == NULL) {
-        return MEMSCHED_SIGBUS_FOREIGN;
+        ms_ask_answer(ms->repair, ask, MEMSCHED_SIGBUS_FOREIGN);
+        return;
     }
     if (ms_region_enter_locked(region)) {
         ms_unlock(&region->lock);
         outcome = repair_page(region, ((uintptr_t)ask->address -
                                        (uintptr_t)region->base) >>
-                              MEMSCHED_PAGE_SHIFT, ask->since_ns);
+                              MEMSCHED_PAGE_SHIFT, ask->since_ns, ask);
         ms_region_leave(region);
     }
     ms_region_unref(region);
-    return outcome == LOST ? MEMSCHED_SIGBUS_LOST : MEMSCHED_SIGBUS_FIXED;
+    if (outcome != PENDING) {
+        ms_ask_answer(ms->repair, ask, outcome == LOST
+                      ? MEMSCHED_SIGBUS_LOST : MEMSCHED_SIGBUS_FIXED);
+    }
 }
 
 /* ---- the thread ---- */
@@ -497,12 +522,9 @@ static void *repair_thread(void *opaque)
         ms->sys->futex_wait(ms->sys, &repair->bell, rung);
         /* Before looking: who asks later rings again. */
         rung = atomic_load(&repair->bell);
-        for (unsigned i = 0; i < ASKS; i++) {
-            Ask *ask = &repair->ask[i];
-
-            if (atomic_load(&ask->state) == ASK_ASKED) {
-                atomic_store(&ask->state, ASK_ANSWERED + answer(ms, ask));
-                ms->sys->futex_wake(ms->sys, &ask->state);
+        for (unsigned i = 0; i < MS_ASKS; i++) {
+            if (atomic_load(&repair->ask[i].state) == MS_ASK_ASKED) {
+                answer(ms, &repair->ask[i]);
             }
         }
     }
@@ -516,6 +538,8 @@ int ms_repair_start(MemSched *ms, MsRepair **ret_repair)
     repair->ms = ms;
     ms_lock_init(&repair->lock, MS_RANK_LEAF);
     ms_cond_init(&repair->cond);
+    ms_lock_init(&repair->refill_lock, MS_RANK_LEAF);
+    ms_cond_init(&repair->refill_cond);
     repair->thread = g_thread_try_new("memsched/repair", repair_thread,
                                       repair, NULL);
     if (repair->thread == NULL) {
@@ -536,6 +560,8 @@ void ms_repair_stop(MsRepair *repair)
         ring(repair);
         g_thread_join(repair->thread);
     }
+    ms_cond_destroy(&repair->refill_cond);
+    ms_lock_destroy(&repair->refill_lock);
     ms_cond_destroy(&repair->cond);
     ms_lock_destroy(&repair->lock);
     g_free(repair);
@@ -563,7 +589,7 @@ int memsched_repair_range(const void *host, uint64_t length_bytes)
         if (ms_region_enter_locked(region)) {
             ms_unlock(&region->lock);
             outcome = repair_page(region, (start - (uintptr_t)region->base) >>
-                                  MEMSCHED_PAGE_SHIFT, since_ns);
+                                  MEMSCHED_PAGE_SHIFT, since_ns, NULL);
             ms_region_leave(region);
         }
         ms_region_unref(region);

@@ -14,6 +14,10 @@
  * (memsched_repair_range()), or the kernel tells of it before anybody does
  * (SIGBUS with BUS_MCEERR_AO: memsched_repair_range()).
  *
+ * A page that was filled by a read from a disk can be read again as long as
+ * neither it nor that part of the disk has been written (MemSchedDisk): it needs
+ * no parity.
+ *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #ifndef MEMSCHED_RECOVERY_H
@@ -44,10 +48,13 @@ typedef struct MemSchedProtection {
                                    was written joins again; doubles with each
                                    time, up to 64 times; 0: 1000 */
     uint64_t rate_bytes_per_s;  /* pages that join; 0: 64 MiB/s */
+    bool disk;                  /* pages that are on a disk too are read again
+                                   from there; with any scheme, or none */
 } MemSchedProtection;
 
 /*
- * Protect a guest, change how, or (MEMSCHED_SCHEME_NONE) end it; at any time.
+ * Protect a guest, change how, or (MEMSCHED_SCHEME_NONE, no disk) end it; at
+ * any time.
  * A change of scheme or group size begins anew, without any cover at first.
  * Returns at once; pages join in the background.  A guest that was never
  * protected pays nothing.  -ENOENT, -EINVAL, -ENOTSUP (the kernel lacks write
@@ -60,7 +67,7 @@ MEMSCHED_API int memsched_protect(MemSched *ms, const char *id,
 typedef struct MemSchedProtectionInfo {
     MemSchedProtection settings;
     uint64_t resident_bytes;    /* what there is to cover */
-    uint64_t covered_bytes;
+    uint64_t covered_bytes;     /* by parity */
     uint64_t parity_bytes;
     uint64_t bookkeeping_bytes;
     uint64_t groups;
@@ -75,11 +82,85 @@ typedef struct MemSchedProtectionInfo {
     uint64_t lost_pages;
     uint64_t repair_p50_ns, repair_p99_ns, repair_max_ns;
     uint64_t write_p50_ns, write_p99_ns;        /* a page's first write */
+    /* pages that can be read again from a disk */
+    uint64_t disk_bytes;        /* known to be as they were read; a huge page
+                                   may be covered by parity as well */
+    uint64_t disk_unsure_bytes; /* were read, not looked at since */
+    /* since start, pages */
+    uint64_t disk_noted_pages;
+    uint64_t disk_left_by_write_pages;  /* written by the guest or a device */
+    uint64_t disk_left_by_disk_pages;   /* the disk was written there */
+    uint64_t disk_changed_pages;        /* written before they were protected */
+    uint64_t disk_recovered_pages;      /* part of recovered_pages */
+    uint64_t disk_failed_pages; /* not readable, or other content by then */
+    uint64_t disk_p50_ns, disk_p99_ns;  /* repairs from a disk */
 } MemSchedProtectionInfo;
 
 /* -ENOENT.  An unprotected guest has MEMSCHED_SCHEME_NONE. */
 MEMSCHED_API int memsched_query_protection(MemSched *ms, const char *id,
                                            MemSchedProtectionInfo *ret_info);
+
+/* ---- what is on a disk too ---- */
+
+/* Something that the emulator fills pages from: a file, a block device. */
+typedef struct MemSchedDisk MemSchedDisk;
+/* A page that is being read again. */
+typedef struct MemSchedDiskRead MemSchedDiskRead;
+
+typedef struct MemSchedDiskOps {
+    /*
+     * Read @length bytes at @offset to @buffer (aligned to it, and no memory of
+     * a guest), then call memsched_disk_read_done(), in here or later, from any
+     * thread.  Must not block, and must be able to go on while every thread of
+     * the guest waits: no BQL, no event loop, no lock that a thread may hold
+     * when it touches guest RAM.  Runs in the repair thread, or in one that
+     * called memsched_repair_range().
+     */
+    void (*read)(void *opaque, MemSchedDiskRead *read, uint64_t offset,
+                 void *buffer, uint64_t length);
+} MemSchedDiskOps;
+
+/* True: this guest wants to be told of what is read from disks. */
+MEMSCHED_API bool memsched_disk_wanted(MemSchedClient *client);
+
+/* @opaque stays until memsched_disk_free().  -ENOMEM. */
+MEMSCHED_API int memsched_disk_new(MemSchedClient *client,
+                                   const MemSchedDiskOps *ops, void *opaque,
+                                   MemSchedDisk **ret_disk);
+
+/*
+ * Nothing is read from it any more: waits for reads that have not been answered.
+ * Freed with its client at the latest.  NULL is fine.
+ */
+MEMSCHED_API void memsched_disk_free(MemSchedDisk *disk);
+
+/* Before a read is submitted: for memsched_disk_filled(). */
+MEMSCHED_API uint64_t memsched_disk_stamp(MemSchedDisk *disk);
+
+/*
+ * A read has ended well: [host, host + length) holds what the disk has at
+ * @offset.  Call it before whoever asked for the read is told.  Whole pages of
+ * registered RAM are noted, unless the disk changed there since @stamp.  Reads
+ * the memory, at 5 us for 64 KiB.  The number of pages.
+ */
+MEMSCHED_API uint64_t memsched_disk_filled(MemSchedDisk *disk, uint64_t stamp,
+                                           uint64_t offset, const void *host,
+                                           uint64_t length_bytes);
+
+/*
+ * The disk changes in these bytes (@length_bytes may go beyond its end): by a
+ * write, discard, or whatever.  Call it before the change is submitted, and once
+ * more when it has ended.
+ */
+MEMSCHED_API void memsched_disk_changed(MemSchedDisk *disk, uint64_t offset,
+                                        uint64_t length_bytes);
+
+/*
+ * The answer to MemSchedDiskOps.read: the number of bytes (what is missing is
+ * beyond the end: zeros), or -errno.
+ */
+MEMSCHED_API void memsched_disk_read_done(MemSchedDiskRead *read,
+                                          int64_t result);
 
 /* ---- when an error is met ---- */
 
