@@ -2,15 +2,16 @@
  * Disks of a guest, as far as its pages were filled from them
  *
  * Owns what the emulator says of its reads and writes: which pages were filled
- * from where (into the book of each region, diskmap.h), and which part of a disk
- * is no longer what was read.
+ * from where (into the book of each region, diskmap.h), and which part of a
+ * disk is no longer what was read.
  *
- * A read and a write of the same bytes may be under way together, and then what
- * was read is the old content or the new.  So each change is told twice, when it
- * is submitted and when it has ended, and is remembered for a while: a read that
- * has ended is noted first, and forgotten again if a change came since its
- * stamp.  Either the change sees the note, or the read sees the change.  A read
- * that has been overtaken by more changes than are remembered is not noted.
+ * A read and a write of the same bytes may be under way together, and then
+ * what was read is the old content or the new.  So each change is told twice,
+ * when it is submitted and when it has ended, and is remembered for a while: a
+ * read that has ended is noted first, and forgotten again if a change came
+ * since its stamp.  Either the change sees the note, or the read sees the
+ * change.  A read that has been overtaken by more changes than are remembered
+ * is not noted.
  *
  * All of this is for the sake of what is promised, not of what is given: a page
  * that is read again must have the checksum of its note whatever was told here.
@@ -95,6 +96,11 @@ void memsched_disk_free(MemSchedDisk *disk)
     }
     client = disk->client;
     ms_lock(&client->lock);
+    if (disk->reads > 0 && atomic_load(&client->ending)) {
+        /* The thread that would answer may be gone: ms_disks_end(). */
+        ms_unlock(&client->lock);
+        return;
+    }
     for (size_t i = 0; i < client->disks_count; i++) {
         if (client->disks[i] == disk) {
             client->disks[i] = client->disks[--client->disks_count];

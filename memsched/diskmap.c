@@ -7,11 +7,11 @@
  * Frames give theirs back; the table of entries only grows, to the most that
  * there have been.
  *
- * Buckets.  An entry is in the bucket of its disk and of the 4 KiB unit in which
- * it begins.  Since a page is 4 KiB long but may begin anywhere, a search begins
- * one unit before the bytes that it is about.  Where these are more units than
- * there are entries (a disk that is discarded whole), the entries are looked at
- * one by one instead.
+ * Buckets.  An entry is in the bucket of its disk and of the 4 KiB unit in
+ * which it begins.  Since a page is 4 KiB long but may begin anywhere, a
+ * search begins one unit before the bytes that it is about.  Where these are
+ * more units than there are entries (a disk that is discarded whole), the
+ * entries are looked at one by one instead.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

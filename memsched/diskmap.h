@@ -4,16 +4,16 @@
  * Pure bookkeeping of one region: no page is read, no lock taken, no system
  * call made; the caller holds the lock of the book.
  *
- * A page that was filled from a disk has an *entry*: the disk, the offset there,
- * and a checksum of what was read.  The entry alone proves nothing, for the page
- * may have been written since.  It is *sure* once somebody has protected the
- * page and then found the content of the checksum; whoever lifts the protection
- * calls it unsure first.  Only what is sure may be read again in the place of a
- * page.
+ * A page that was filled from a disk has an *entry*: the disk, the offset
+ * there, and a checksum of what was read.  The entry alone proves nothing, for
+ * the page may have been written since.  It is *sure* once somebody has
+ * protected the page and then found the content of the checksum; whoever lifts
+ * the protection calls it unsure first.  Only what is sure may be read again
+ * in the place of a page.
  *
  * Indexed both ways: by page, and by place on a disk, since a write to a disk
- * makes all entries of that part wrong.  A page has one entry at most; a part of
- * a disk may be in many pages.
+ * makes all entries of that part wrong.  A page has one entry at most; a part
+ * of a disk may be in many pages.
  *
  * Each 2 MiB frame counts the changes that made an entry go or unsure: who has
  * looked at pages without the lock compares before he calls them sure.

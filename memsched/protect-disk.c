@@ -1,12 +1,12 @@
 /*
  * Pages that can be read again from a disk
  *
- * The second way to protect a page: a page that a disk read has filled, and that
- * nobody has written since, is on the disk as well.  It is write-protected like a
- * member of a stripe, and leaves at its first write in the same way, but there is
- * nothing to be summed, and no parity is needed.
+ * The second way to protect a page: a page that a disk read has filled, and
+ * that nobody has written since, is on the disk as well.  It is
+ * write-protected like a member of a stripe, and leaves at its first write in
+ * the same way, but there is nothing to be summed, and no parity is needed.
  *
- *   emulator       a read ends: checksum, note (unsure)    memsched_disk_filled()
+ *   emulator       a read ends: checksum, note (unsure)
  *   parity thread  write-protect
  *                  fence raised? then not
  *                  read: the checksum of the note?  else it was written: forget
@@ -21,14 +21,15 @@
  * who finds a page resident and the count unchanged knows that it was protected
  * all the time.
  *
- * The unit is the mapping's, for to protect 4 KiB of a huge page would split it:
- * a huge page is protected as a whole as soon as one page in it was read, and is
- * opened as a whole by the first write to any.  Those that were not written stay
- * noted, and are looked at again when the frame has cooled down; a frame that is
- * written all the time costs a fault of 20 us in 64 times cool_ms.
+ * The unit is the mapping's, for to protect 4 KiB of a huge page would split
+ * it:  a huge page is protected as a whole as soon as one page in it was read,
+ * and is opened as a whole by the first write to any.  Those that were not
+ * written stay noted, and are looked at again when the frame has cooled down;
+ * a frame that is written all the time costs a fault of 20 us in 64 times
+ * cool_ms.
  *
- * What a frame of pages read one after the other costs: a frame waits for cool_ms
- * after its last read, since the next read would only open it again.
+ * What a frame of pages read one after the other costs: a frame waits for
+ * cool_ms after its last read, since the next read would only open it again.
  *
  * Locks: disk_lock is a leaf, and is held for the book alone.
  *

@@ -156,7 +156,7 @@ void ms_protect_disk_unsure_all(MsProtect *protect);
 /* Pages of @set hold something else, or nothing; how many were known. */
 unsigned ms_protect_disk_forget(MsProtect *protect, uint64_t frame,
                                 const MsPageSet *set);
-/* The same of one page; the region's lock may be held; never protected: fine. */
+/* The same of one page; the region may be locked, or never protected. */
 void ms_protect_disk_forget_page(MemSchedRegion *region, uint64_t page);
 
 /* Pages of @frame that are, or may be, on a disk. */

@@ -12,8 +12,8 @@
  * 2 MiB, 0.3 ms, for which no other guest's fault should wait.  What a writer
  * waits for is that, and at most one frame's join before it.
  *
- * Pages that are on a disk too are the same to their writers, and have nothing to
- * be summed: protect-disk.c.
+ * Pages that are on a disk too are the same to their writers, and have nothing
+ * to be summed: protect-disk.c.
  *
  * No page is chosen by looking at it: the write protection itself tells who
  * writes.  A page that is written leaves, and may join again when it was not

@@ -3,20 +3,21 @@
  *
  * Owns the reads that the emulator has been asked for.
  *
- *   repair thread   page in C    sure in the book of its region? ask the emulator
+ *   repair thread   page in C, and sure in the book: ask the emulator
  *                   the thread in the handler stays asleep (PARKED)
  *   emulator        reads into a buffer of ours, in a thread of its own
  *   that thread     the checksum of the note? into the guest, protected
  *                   C -> R; who sleeps for it is woken
  *
- * A disk may take long, or for ever, so nobody of the library waits for it: the
- * repair thread goes on to the next page.  Who touches a page that is being read
- * joins those who sleep for it; faults of others on it are parked, as always in
- * C.  Only a thread of the guest that called memsched_repair_range() waits.
+ * A disk may take long, or for ever, so nobody of the library waits for it:
+ * the repair thread goes on to the next page.  Who touches a page that is
+ * being read joins those who sleep for it; faults of others on it are parked,
+ * as always in C.  Only a thread of the guest that called
+ * memsched_repair_range() waits.
  *
  * The content is verified, nothing else: it may have been written to the disk
- * meanwhile, the image may be another by now.  What has the checksum is what the
- * page held, since it was protected when it was compared with it.
+ * meanwhile, the image may be another by now.  What has the checksum is what
+ * the page held, since it was protected when it was compared with it.
  *
  * The end of a guest.  Its reads are abandoned: the pages are lost at once, so
  * that its threads wake up and end, and the buffer stays until the emulator

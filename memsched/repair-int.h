@@ -56,7 +56,7 @@ struct MsRepair {
 /* Its thread goes on. */
 void ms_ask_answer(MsRepair *repair, MsAsk *ask, MemSchedSigbus answer);
 
-/* A fresh frame with @content in the place of what is broken; the page is in C */
+/* A fresh frame with @content for what is broken; the page is in C. */
 bool ms_repair_place(MemSchedRegion *region, uint64_t page,
                      const void *content, bool protect);
 

@@ -181,8 +181,8 @@ static bool is_broken(MemSchedRegion *region, uint64_t page)
 }
 
 /*
- * Nobody else has the page in C.  False: it is read from a disk, which takes its
- * time, and @ask waits for that.
+ * Nobody else has the page in C.  False: it is read from a disk, which takes
+ * its time, and @ask waits for that.
  */
 static bool wait_for_others_locked(MemSchedRegion *region, uint64_t page,
                                    MsAsk *ask)

@@ -15,8 +15,8 @@
  * (SIGBUS with BUS_MCEERR_AO: memsched_repair_range()).
  *
  * A page that was filled by a read from a disk can be read again as long as
- * neither it nor that part of the disk has been written (MemSchedDisk): it needs
- * no parity.
+ * neither it nor that part of the disk has been written (MemSchedDisk): it
+ * needs no parity.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -129,8 +129,9 @@ MEMSCHED_API int memsched_disk_new(MemSchedClient *client,
                                    MemSchedDisk **ret_disk);
 
 /*
- * Nothing is read from it any more: waits for reads that have not been answered.
- * Freed with its client at the latest.  NULL is fine.
+ * Nothing is read from it any more: waits for reads that have not been
+ * answered, unless the guest ends (memsched_client_ending()).  Freed with its
+ * client at the latest.  NULL is fine.
  */
 MEMSCHED_API void memsched_disk_free(MemSchedDisk *disk);
 
@@ -149,8 +150,8 @@ MEMSCHED_API uint64_t memsched_disk_filled(MemSchedDisk *disk, uint64_t stamp,
 
 /*
  * The disk changes in these bytes (@length_bytes may go beyond its end): by a
- * write, discard, or whatever.  Call it before the change is submitted, and once
- * more when it has ended.
+ * write, discard, or whatever.  Call it before the change is submitted, and
+ * once more when it has ended.
  */
 MEMSCHED_API void memsched_disk_changed(MemSchedDisk *disk, uint64_t offset,
                                         uint64_t length_bytes);

@@ -109,8 +109,8 @@ uint64_t disk_fill(Guest *guest, Disk *disk, uint64_t page, uint64_t count,
 
     memsched_dma_begin(guest->ram + page * PAGE, count * PAGE);
     memcpy(guest->ram + page * PAGE, disk->data + offset, count * PAGE);
-    stamp = memsched_disk_filled(disk->disk, stamp, offset, guest->ram + page * PAGE,
-                                 count * PAGE);
+    stamp = memsched_disk_filled(disk->disk, stamp, offset,
+                                 guest->ram + page * PAGE, count * PAGE);
     memsched_dma_end(guest->ram + page * PAGE, count * PAGE);
     return stamp;
 }

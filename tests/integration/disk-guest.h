@@ -1,8 +1,8 @@
 /*
  * A pretended disk, and a guest that reads it
  *
- * The disk is an array, which a thread of the emulator's reads: at once, or when
- * the test says so.
+ * The disk is an array, which a thread of the emulator's reads: at once, or
+ * when the test says so.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
