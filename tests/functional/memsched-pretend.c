@@ -374,6 +374,11 @@ int memsched_check(MemSched *ms, MemSchedMessage *ret_message)
     return 0;
 }
 
+bool memsched_disk_wanted(MemSchedClient *client)
+{
+    return false;
+}
+
 void memsched_observe(MemSched *ms, const MemSchedObserver *observer,
                       void *opaque)
 {
