@@ -91,7 +91,7 @@ static void *serve(void *opaque)
     return NULL;
 }
 
-__attribute__((constructor)) static void begin(void)
+static __attribute__((constructor)) void begin(void)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
     const char *path = getenv("MEMSCHED_ERRORS");

@@ -60,6 +60,7 @@ static char *at(Guest *guest, uint64_t page)
 /* A touch, to whatever end. */
 static char touch(Guest *guest, uint64_t page)
 {
+    /* volatile: made for its fault. */
     return *(volatile char *)at(guest, page);
 }
 
@@ -337,6 +338,7 @@ static void test_other_content_is_never_given(void)
 
 static void *toucher(void *opaque)
 {
+    /* volatile: made for its fault. */
     return GINT_TO_POINTER(*(volatile char *)opaque);
 }
 
