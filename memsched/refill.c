@@ -257,6 +257,9 @@ void ms_refills_abandon(MemSchedClient *client)
     MsRepair *repair = client->ms->repair;
     MemSchedDiskRead *read;
 
+    if (repair == NULL) {
+        return;                 /* it never ran */
+    }
     do {
         ms_lock(&repair->refill_lock);
         read = repair->reads;
@@ -281,6 +284,9 @@ void ms_refills_drop(MemSchedClient *client)
     MsRepair *repair = client->ms->repair;
     MemSchedDiskRead *read;
 
+    if (repair == NULL) {
+        return;                 /* it never ran */
+    }
     do {
         ms_lock(&repair->refill_lock);
         read = repair->reads;
