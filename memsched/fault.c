@@ -340,7 +340,7 @@ static void serve_event(FaultThread *t, MemSchedClient *client,
             ms_count(&ms->stats.faults_waited, 1);
             ms_count(&client->stats_counters.faults_waited, 1);
             ms_trace(ms, MEMSCHED_TRACE_FAULT_REFUSED, client->id,
-                     page << MEMSCHED_PAGE_SHIFT, device);
+                     page << MEMSCHED_PAGE_SHIFT, touch.device);
         }
         /* The ledger may have risen between the refusal and the queue. */
         ms_faults_retry(t->faults);

@@ -355,6 +355,7 @@ int memsched_query_protection(MemSched *ms, const char *id,
     MemSchedProtectionInfo info = { 0 };
     MemSchedRegion **regions;
     MsProtectStats *stats;
+    uint64_t last_ns;
     size_t count;
 
     if (client == NULL) {
@@ -385,6 +386,9 @@ int memsched_query_protection(MemSched *ms, const char *id,
     info.write_p50_ns = ms_histogram_quantile_ns(&stats->write, 500);
     info.write_p99_ns = ms_histogram_quantile_ns(&stats->write, 990);
     add_disk_stats(stats, &info);
+    last_ns = atomic_load(&stats->last_ns);
+    info.last_age_ns = last_ns ? ms->sys->now_ns(ms->sys) - last_ns
+                               : UINT64_MAX;
     ms_client_unref(client);
     *ret_info = info;
     return 0;

@@ -25,6 +25,7 @@ typedef struct MsProtectStats {
     MsHistogram disk;           /* the part of repair that read a disk */
     MsHistogram repair;         /* signal or call to restart */
     MsHistogram write;          /* fault read to writer woken */
+    _Atomic uint64_t last_ns;   /* clock at the last repair or loss; 0: none */
 } MsProtectStats;
 
 /* ---- the thread: joins, and leaves at a first write ---- */

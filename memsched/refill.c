@@ -99,8 +99,6 @@ static void give_up(MsRepair *repair, MemSchedDiskRead *read)
 
 static void wake(MsRepair *repair, MemSchedDiskRead *read, bool whole)
 {
-    bool told = whole;
-
     ms_lock(&repair->refill_lock);
     read->state = ENDED;
     read->whole = whole;
@@ -108,14 +106,28 @@ static void wake(MsRepair *repair, MemSchedDiskRead *read, bool whole)
         MsAsk *ask = &repair->ask[i];
 
         if (atomic_load(&ask->state) == MS_ASK_PARKED && ask->read == read) {
-            /* One is told; the others find zeros, like those who come later. */
-            ms_ask_answer(repair, ask, told ? MEMSCHED_SIGBUS_FIXED
-                                            : MEMSCHED_SIGBUS_LOST);
-            told = true;
+            ms_ask_answer(repair, ask, whole ? MEMSCHED_SIGBUS_FIXED
+                                             : MEMSCHED_SIGBUS_LOST);
         }
     }
     ms_cond_broadcast(&repair->refill_cond);
     ms_unlock(&repair->refill_lock);
+}
+
+/* Somebody waits for it in the handler. */
+static bool is_awaited(MsRepair *repair, MemSchedDiskRead *read)
+{
+    bool awaited = false;
+
+    ms_lock(&repair->refill_lock);
+    for (unsigned i = 0; i < MS_ASKS; i++) {
+        MsAsk *ask = &repair->ask[i];
+
+        awaited |= atomic_load(&ask->state) == MS_ASK_PARKED &&
+                   ask->read == read;
+    }
+    ms_unlock(&repair->refill_lock);
+    return awaited;
 }
 
 /* The caller has made it ENDING. */
@@ -130,7 +142,8 @@ static void end(MemSchedDiskRead *read, bool whole)
     ms_count(&stats->disk_failed, !whole);
     ms_histogram_add(&stats->disk, region->ms->sys->now_ns(region->ms->sys) -
                                    read->start_ns);
-    ms_repair_page_end(region, read->page, read->was, whole, read->since_ns);
+    ms_repair_page_end(region, read->page, read->was, whole,
+                       is_awaited(repair_of(read), read), read->since_ns);
     wake(repair_of(read), read, whole);
     ms_region_leave(region);
 }

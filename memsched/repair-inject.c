@@ -48,7 +48,24 @@ static int inject(MemSchedRegion *region, uint64_t page)
     return ret;
 }
 
-static int inject_page(MemSchedRegion *region, uint64_t page)
+/* The page is in C: it leaves its stripe by nobody's write. */
+static bool is_covered(MsProtect *protect, uint64_t page)
+{
+    MsMember *member;
+    bool covered;
+
+    if (protect == NULL) {
+        return false;
+    }
+    ms_lock(&protect->lock);
+    member = ms_stripes_member(&protect->stripes, page / FRAME_PAGES);
+    covered = member && ms_pageset_has(&member->in, page % FRAME_PAGES) &&
+              !ms_pageset_has(&member->gone, page % FRAME_PAGES);
+    ms_unlock(&protect->lock);
+    return covered;
+}
+
+static int inject_page(MemSchedRegion *region, uint64_t page, bool covered)
 {
     MsProtect *protect = ms_protect_of(region);
     MemSchedPageState was;
@@ -72,6 +89,10 @@ static int inject_page(MemSchedRegion *region, uint64_t page)
     if (!there) {
         return -ENODATA;
     }
+    if (covered && !is_covered(protect, page)) {
+        ms_repair_end(region, page, MS_PAGE_PUT_BACK, was);
+        return -EAGAIN;
+    }
     if (protect) {
         ms_lock(&protect->lock);
         member = ms_stripes_member(&protect->stripes, page / FRAME_PAGES);
@@ -93,8 +114,19 @@ static int inject_page(MemSchedRegion *region, uint64_t page)
     return 0;
 }
 
-int memsched_inject_error(MemSched *ms, const char *id, uint64_t gpa,
-                          MemSchedMessage *ret_message)
+static void say_where(MemSchedMessage *message, int ret, const char *id,
+                      uint64_t gpa)
+{
+    const char *what = ret == -ENODATA ? "has no page of its own that could"
+                                         " break"
+                     : ret == -EAGAIN ? "has a page that is not covered now"
+                     : "has a page that the kernel does not poison";
+
+    say(message, "guest '%s' %s, at address 0x%" PRIx64, id, what, gpa);
+}
+
+static int inject_error(MemSched *ms, const char *id, uint64_t gpa,
+                        bool covered, MemSchedMessage *ret_message)
 {
     MemSchedClient *client = ms_client_get(ms, id);
     MemSchedRegion *region;
@@ -119,14 +151,10 @@ int memsched_inject_error(MemSched *ms, const char *id, uint64_t gpa,
                ms_region_enter_locked(region)) {
         ms_unlock(&region->lock);
         ret = inject_page(region, region->pages.lead +
-                          (offset >> MEMSCHED_PAGE_SHIFT));
+                          (offset >> MEMSCHED_PAGE_SHIFT), covered);
         ms_region_leave(region);
         if (ret < 0) {
-            say(ret_message, ret == -ENODATA
-                ? "guest '%s' has no page of its own at address 0x%" PRIx64
-                  ", which could break"
-                : "the kernel does not poison guest '%s', address 0x%" PRIx64,
-                id, gpa);
+            say_where(ret_message, ret, id, gpa);
         }
     } else {
         say(ret_message, "guest '%s' has no RAM at address 0x%" PRIx64, id,
@@ -135,6 +163,18 @@ int memsched_inject_error(MemSched *ms, const char *id, uint64_t gpa,
     ms_gpamap_unref(map);
     ms_client_unref(client);
     return ret;
+}
+
+int memsched_inject_error(MemSched *ms, const char *id, uint64_t gpa,
+                          MemSchedMessage *ret_message)
+{
+    return inject_error(ms, id, gpa, false, ret_message);
+}
+
+int memsched_inject_covered_error(MemSched *ms, const char *id, uint64_t gpa,
+                                  MemSchedMessage *ret_message)
+{
+    return inject_error(ms, id, gpa, true, ret_message);
 }
 
 /* ---- nobody wants to know any more ---- */

@@ -65,7 +65,8 @@ bool ms_repair_place(MemSchedRegion *region, uint64_t page,
  * its place.  Whoever watches is told.
  */
 void ms_repair_page_end(MemSchedRegion *region, uint64_t page,
-                        MemSchedPageState was, bool whole, uint64_t since_ns);
+                        MemSchedPageState was, bool whole, bool awaited,
+                        uint64_t since_ns);
 
 /* ---- refill.c ---- */
 

@@ -114,12 +114,13 @@ void ms_ask_answer(MsRepair *repair, MsAsk *ask, MemSchedSigbus answer)
 /* ---- telling ---- */
 
 static void tell(MemSchedRegion *region, uint64_t page, bool lost,
-                 uint64_t since_ns)
+                 bool awaited, uint64_t since_ns)
 {
     MemSched *ms = region->ms;
     MsRepair *repair = ms->repair;
     MemSchedError error = {
         .host = ms_region_address(region, page), .lost = lost,
+        .awaited = awaited,
         .duration_ns = ms->sys->now_ns(ms->sys) - since_ns,
     };
     void (*watch)(void *opaque, const MemSchedError *error);
@@ -130,6 +131,8 @@ static void tell(MemSchedRegion *region, uint64_t page, bool lost,
     error.offset_bytes = (char *)error.host - region->host;
     ms_histogram_add(&region->client->protect_stats.repair,
                      error.duration_ns);
+    atomic_store(&region->client->protect_stats.last_ns,
+                 since_ns + error.duration_ns);
 
     ms_lock(&repair->lock);
     watch = repair->watch;
@@ -149,7 +152,7 @@ void ms_repair_tell_lost(MemSchedRegion *region, uint64_t page,
                          uint64_t since_ns)
 {
     ms_count(&region->client->protect_stats.lost, 1);
-    tell(region, page, true, since_ns);
+    tell(region, page, true, false, since_ns);
 }
 
 void memsched_watch_errors(MemSched *ms,
@@ -345,17 +348,18 @@ static bool rebuild(MemSchedRegion *region, uint64_t page)
 }
 
 void ms_repair_page_end(MemSchedRegion *region, uint64_t page,
-                        MemSchedPageState was, bool whole, uint64_t since_ns)
+                        MemSchedPageState was, bool whole, bool awaited,
+                        uint64_t since_ns)
 {
     if (whole) {
         ms_repair_end(region, page, MS_PAGE_PUT_BACK,
                       was == MEMSCHED_PAGE_GIVEN ? MEMSCHED_PAGE_GIVEN
                                                  : MEMSCHED_PAGE_RESIDENT);
-        tell(region, page, false, since_ns);
+        tell(region, page, false, awaited, since_ns);
     } else {
         /* First tell: from the moment on that zeros are there, all see them. */
         ms_count(&region->client->protect_stats.lost, 1);
-        tell(region, page, true, since_ns);
+        tell(region, page, true, awaited, since_ns);
         ms_repair_place_zeros(region, page);
         ms_repair_end(region, page, MS_PAGE_POPULATED, MEMSCHED_PAGE_LOST);
     }
@@ -363,7 +367,21 @@ void ms_repair_page_end(MemSchedRegion *region, uint64_t page,
              page << MEMSCHED_PAGE_SHIFT, whole);
 }
 
-/* The region is entered.  PENDING only with @ask, which is answered later. */
+/* Somebody else was first to meet the error, and was told. */
+static bool is_lost(MemSchedRegion *region, uint64_t page)
+{
+    bool lost;
+
+    ms_lock(&region->lock);
+    lost = ms_pages_get(&region->pages, page) == MEMSCHED_PAGE_LOST;
+    ms_unlock(&region->lock);
+    return lost;
+}
+
+/*
+ * The region is entered; @ask: who waits in the handler, or NULL.  PENDING only
+ * with @ask, which is answered later.
+ */
 static Outcome repair_page(MemSchedRegion *region, uint64_t page,
                            uint64_t since_ns, MsAsk *ask)
 {
@@ -373,6 +391,9 @@ static Outcome repair_page(MemSchedRegion *region, uint64_t page,
     Outcome outcome = take(region, page, ask, &was);
     bool whole = false;
 
+    if (outcome == WHOLE && ask && is_lost(region, page)) {
+        return LOST;
+    }
     if (outcome != BROKEN) {
         return outcome;
     }
@@ -388,7 +409,7 @@ static Outcome repair_page(MemSchedRegion *region, uint64_t page,
             return ask ? PENDING : ms_refill_wait(read) ? REPAIRED : LOST;
         }
     }
-    ms_repair_page_end(region, page, was, whole, since_ns);
+    ms_repair_page_end(region, page, was, whole, ask != NULL, since_ns);
     return whole ? REPAIRED : LOST;
 }
 

@@ -94,6 +94,8 @@ typedef struct MemSchedProtectionInfo {
     uint64_t disk_recovered_pages;      /* part of recovered_pages */
     uint64_t disk_failed_pages; /* not readable, or other content by then */
     uint64_t disk_p50_ns, disk_p99_ns;  /* repairs from a disk */
+    uint64_t last_age_ns;       /* since the last repair or loss;
+                                   UINT64_MAX: none */
 } MemSchedProtectionInfo;
 
 /* -ENOENT.  An unprotected guest has MEMSCHED_SCHEME_NONE. */
@@ -198,6 +200,8 @@ typedef struct MemSchedError {
     uint64_t offset_bytes;
     void *host;
     bool lost;
+    bool awaited;               /* memsched_sigbus() of some thread tells it
+                                   too; else whoever called does */
     uint64_t duration_ns;       /* from the signal, or the call */
 } MemSchedError;
 
@@ -221,6 +225,14 @@ MEMSCHED_API void memsched_watch_errors(MemSched *ms,
 MEMSCHED_API int memsched_inject_error(MemSched *ms, const char *id,
                                        uint64_t gpa,
                                        MemSchedMessage *ret_message);
+
+/*
+ * The same, where the page could be rebuilt now, were it the only one of its
+ * stripe that is broken; else -EAGAIN, and nothing has happened.
+ */
+MEMSCHED_API int memsched_inject_covered_error(MemSched *ms, const char *id,
+                                               uint64_t gpa,
+                                               MemSchedMessage *ret_message);
 
 #ifdef __cplusplus
 }
