@@ -13,6 +13,7 @@
  * queue grow.  Transfers and guest states are counted by what the operator
  * does; beyond QUEUE_MAX, which a main loop that does not run for long may
  * reach, the oldest is dropped, and how many is said in a warning.
+ * Errors of memory are counted by the hardware, and dropped likewise.
  *
  * Threads: memsched_events_start() and _stop() on the main thread, all else
  * anywhere.  Lock: queue.lock, held for a few instructions, nothing is called
@@ -24,11 +25,13 @@
 #include "qemu/osdep.h"
 #include "block/aio.h"
 #include "qapi/qapi-events-memsched.h"
+#include "qapi/qapi-events-memsched-recovery.h"
 #include "qemu/cutils.h"
 #include "qemu/error-report.h"
 #include "qemu/lockable.h"
 #include "qemu/main-loop.h"
 #include "qemu/queue.h"
+#include "system/memory-error.h"
 #include "system/memsched-events.h"
 #include "memsched-internal.h"
 
@@ -38,7 +41,9 @@
 typedef struct Pending {
     QSIMPLEQ_ENTRY(Pending) next;
     bool is_guest_state;
-    MemSchedEvent event;            /* else */
+    bool is_error;
+    MemSchedEvent event;            /* if neither; but always its id */
+    MemSchedError error;            /* if is_error */
     MemschedGuestState state;       /* if is_guest_state, of event.id */
     char *message;                  /* likewise; may be NULL */
 } Pending;
@@ -82,10 +87,21 @@ static void emit_transfer(const MemSchedEvent *event)
         t->tags, t->reason);
 }
 
+static void emit_error(const MemSchedError *error)
+{
+    (error->lost ? qapi_event_send_memsched_page_lost
+                 : qapi_event_send_memsched_page_recovered)(
+        error->id, error->region, error->offset_bytes, error->duration_ns);
+}
+
 static void emit(const Pending *pending)
 {
     const MemSchedEvent *event = &pending->event;
 
+    if (pending->is_error) {
+        emit_error(&pending->error);
+        return;
+    }
     if (pending->is_guest_state) {
         qapi_event_send_memsched_guest_state(event->id, pending->state,
                                              pending->message);
@@ -140,7 +156,8 @@ static bool replace_locked(const MemSchedEvent *event)
         return false;
     }
     QSIMPLEQ_FOREACH(pending, &queue.pending, next) {
-        if (!pending->is_guest_state && pending->event.kind == event->kind &&
+        if (!pending->is_guest_state && !pending->is_error &&
+            pending->event.kind == event->kind &&
             !strcmp(pending->event.id, event->id)) {
             pending->event = *event;
             return true;
@@ -182,6 +199,23 @@ static void observe_event(void *opaque, const MemSchedEvent *event)
     append_locked(pending);
 }
 
+/*
+ * In the thread that repairs, before the access goes on; no allocation waits
+ * for guest memory.  What nobody waits for is told to its guest from here.
+ */
+static void observe_error(void *opaque, const MemSchedError *error)
+{
+    Pending *pending = g_new0(Pending, 1);
+
+    if (error->lost && !error->awaited) {
+        memory_error_lost_of(error->id, error->host);
+    }
+    pending->is_error = true;
+    pending->error = *error;
+    QEMU_LOCK_GUARD(&queue.lock);
+    append_locked(pending);
+}
+
 void memsched_events_guest_state(const char *id, MemschedGuestState state,
                                  const char *message)
 {
@@ -203,10 +237,12 @@ void memsched_events_start(MemSched *ms)
     };
 
     memsched_observe(ms, &observer, NULL);
+    memsched_watch_errors(ms, observe_error, NULL);
 }
 
 /* What is queued is still emitted: it happened. */
 void memsched_events_stop(MemSched *ms)
 {
+    memsched_watch_errors(ms, NULL, NULL);
     memsched_observe(ms, NULL, NULL);
 }

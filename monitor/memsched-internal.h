@@ -48,6 +48,13 @@ void memsched_hold_end(void);
 /* It has ended, or did not want to. */
 void memsched_hold_allow(void);
 
+/* qmp-memsched.c: what the commands of all files check and say. */
+bool memsched_host_asks(const char *command, Error **errp);
+MemSched *memsched_hold_running(Error **errp);
+bool memsched_check_size(const char *name, uint64_t size_bytes, Error **errp);
+const char *memsched_whose(const char *id, Error **errp);
+void memsched_set_error(Error **errp, int ret, const MemSchedMessage *message);
+
 /*
  * memsched-guests.c: the guest whose monitor this instance's is, or NULL in
  * instance 0, which sees all.

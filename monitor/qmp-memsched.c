@@ -38,7 +38,7 @@ static void set_not_running(Error **errp)
 }
 
 /* The caller unholds. */
-static MemSched *running(Error **errp)
+MemSched *memsched_hold_running(Error **errp)
 {
     MemSched *ms = memsched_hold();
 
@@ -48,7 +48,7 @@ static MemSched *running(Error **errp)
     return ms;
 }
 
-static bool host_asks(const char *command, Error **errp)
+bool memsched_host_asks(const char *command, Error **errp)
 {
     if (memsched_scope_guest()) {
         error_setg(errp, "%s concerns the whole host; use the monitor of "
@@ -61,11 +61,12 @@ static bool host_asks(const char *command, Error **errp)
 /* The running scheduler, where the one who asks is the host's operator. */
 static MemSched *running_for_host(const char *command, Error **errp)
 {
-    return host_asks(command, errp) ? running(errp) : NULL;
+    return memsched_host_asks(command, errp) ? memsched_hold_running(errp)
+                                             : NULL;
 }
 
 /* The library's own sentence, or that of the errno where it wrote none. */
-static void set_error(Error **errp, int ret, const MemSchedMessage *message)
+void memsched_set_error(Error **errp, int ret, const MemSchedMessage *message)
 {
     if (message->text[0]) {
         error_setg(errp, "%s", message->text);
@@ -103,7 +104,7 @@ MemschedGuestList *qmp_query_memsched_guests(Error **errp)
  * QAPI takes a negative number for a huge one.  Below 2^63 no rounding of the
  * library can overflow.
  */
-static bool check_size(const char *name, uint64_t size_bytes, Error **errp)
+bool memsched_check_size(const char *name, uint64_t size_bytes, Error **errp)
 {
     if (size_bytes > INT64_MAX) {
         error_setg(errp, "Parameter '%s' must be from 0 to %" PRId64 " bytes",
@@ -144,13 +145,13 @@ MemschedTransferId *qmp_memsched_reallocate(const char *from, const char *to,
     uint64_t id;
     int ret;
 
-    if (!ms || !check_size("size", size, errp) ||
+    if (!ms || !memsched_check_size("size", size, errp) ||
         !check_deadline(has_deadline, deadline, errp)) {
         return NULL;
     }
     ret = memsched_reallocate(ms, &options, &id, &message);
     if (ret < 0) {
-        set_error(errp, ret, &message);
+        memsched_set_error(errp, ret, &message);
         return NULL;
     }
     started = g_new0(MemschedTransferId, 1);
@@ -162,7 +163,7 @@ MemschedTransferList *qmp_query_memsched_transfers(Error **errp)
 {
     g_autofree MemSchedTransferInfo *infos = NULL;
     const char *viewer = memsched_scope_guest();
-    g_autoptr(MemSched) ms = running(errp);
+    g_autoptr(MemSched) ms = memsched_hold_running(errp);
     MemschedTransferList *list = NULL, **tail = &list;
     size_t count;
 
@@ -206,12 +207,13 @@ void qmp_memsched_set_guest(const char *id, bool has_min, uint64_t min,
         error_setg(errp, "shares must be at least 1");
         return;
     }
-    if (!check_size("min", min, errp) || !check_size("max", max, errp)) {
+    if (!memsched_check_size("min", min, errp) ||
+        !memsched_check_size("max", max, errp)) {
         return;
     }
     ret = memsched_client_set(ms, id, &change, &message);
     if (ret < 0) {
-        set_error(errp, ret, &message);
+        memsched_set_error(errp, ret, &message);
     }
 }
 
@@ -241,12 +243,12 @@ void qmp_memsched_set(bool has_policy, MemschedPolicy policy,
     }
     ret = memsched_set(ms, &change, &message);
     if (ret < 0) {
-        set_error(errp, ret, &message);
+        memsched_set_error(errp, ret, &message);
     }
 }
 
 /* Whose addresses are asked for; NULL and an error where that is refused. */
-static const char *translate_whose(const char *id, Error **errp)
+const char *memsched_whose(const char *id, Error **errp)
 {
     const char *self = memsched_scope_guest();
 
@@ -263,7 +265,7 @@ static const char *translate_whose(const char *id, Error **errp)
 MemschedTranslation *qmp_memsched_translate(const char *id, uint64_t gpa,
                                             Error **errp)
 {
-    g_autoptr(MemSched) ms = running(errp);
+    g_autoptr(MemSched) ms = memsched_hold_running(errp);
     MemSchedTranslation translation;
     MemSchedMessage message = { "" };
     const char *whose;
@@ -272,13 +274,13 @@ MemschedTranslation *qmp_memsched_translate(const char *id, uint64_t gpa,
     if (!ms) {
         return NULL;
     }
-    whose = translate_whose(id, errp);
+    whose = memsched_whose(id, errp);
     if (!whose) {
         return NULL;
     }
     ret = memsched_translate(ms, whose, gpa, &translation, &message);
     if (ret < 0) {
-        set_error(errp, ret, &message);
+        memsched_set_error(errp, ret, &message);
         return NULL;
     }
     return memsched_translation_to_qapi(&translation,
@@ -299,7 +301,7 @@ MemschedCheck *coroutine_fn qmp_memsched_check(Error **errp)
     MemschedCheck *check;
     int ret;
 
-    if (!host_asks("memsched-check", errp)) {
+    if (!memsched_host_asks("memsched-check", errp)) {
         return NULL;
     }
     ret = thread_pool_submit_co(check_in_thread, &message);
@@ -308,7 +310,7 @@ MemschedCheck *coroutine_fn qmp_memsched_check(Error **errp)
         return NULL;
     }
     if (ret < 0 && ret != -EUCLEAN) {
-        set_error(errp, ret, &message);
+        memsched_set_error(errp, ret, &message);
         return NULL;
     }
     check = g_new0(MemschedCheck, 1);

@@ -122,7 +122,7 @@ static bool check_options(GuestObject *guest, Error **errp)
     } else if (strlen(id) >= MEMSCHED_ID_MAX) {
         error_setg(errp, "the id of a guest has at most %d characters",
                    MEMSCHED_ID_MAX - 1);
-    } else if (!strcmp(id, "main")) {
+    } else if (!strcmp(id, MEMSCHED_MAIN_ID)) {
         error_setg(errp, "'main' is the guest of the process's own command "
                    "line; choose another id");
     } else if (!guest->has_args == !guest->args_file) {

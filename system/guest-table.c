@@ -293,6 +293,18 @@ void guest_table_quit_removed(int signo)
     pthread_mutex_unlock(&table.lock);
 }
 
+void guest_table_memory_lost(const char *id, void *host)
+{
+    LauncherGuest *guest;
+
+    pthread_mutex_lock(&table.lock);
+    guest = find_locked(id);
+    if (guest && guest->hooks && !guest->ended) {
+        guest->hooks->memory_lost(host, NULL);
+    }
+    pthread_mutex_unlock(&table.lock);
+}
+
 void guest_table_each(void (*call)(const InstanceHooks *hooks))
 {
     pthread_mutex_lock(&table.lock);

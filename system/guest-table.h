@@ -76,6 +76,9 @@ LauncherGuest *guest_table_next_ended(void);
 /* Tell each guest that is to be removed, once, to end. */
 void guest_table_quit_removed(int signo);
 
+/* Tell the guest, if it is there, of a page that it has lost. */
+void guest_table_memory_lost(const char *id, void *host);
+
 /* Calls @call with the hooks of each guest that has not ended, in order. */
 void guest_table_each(void (*call)(const InstanceHooks *hooks));
 

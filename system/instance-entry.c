@@ -22,6 +22,7 @@
 #include "system/runstate.h"
 #include "system/system.h"
 #include "system/instance-entry.h"
+#include "system/memory-error.h"
 #include "wrap.h"
 
 /* A thread in a system call that nothing interrupts would take longer. */
@@ -93,6 +94,7 @@ static void hook_give_back(void)
 static const InstanceHooks hooks = {
     .power_down = hook_power_down,
     .quit = hook_quit,
+    .memory_lost = memory_error_lost,
     .stop = hook_stop,
     .give_back = hook_give_back,
 };

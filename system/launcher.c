@@ -45,6 +45,7 @@ static void set_hooks(LauncherGuest *guest, const InstanceHooks *hooks)
         manager_wake();
     } else {
         manager_set_first(hooks);
+        signals_set_first(hooks);
     }
 }
 
@@ -60,6 +61,7 @@ static const LauncherOps launcher_ops = {
     .ended = guest_run_ended,
     .enter_thread = signals_enter_thread,
     .sigaction = signals_sigaction,
+    .memory_lost = guest_table_memory_lost,
     .fork_begin = instance_lock,
     .fork_end = instance_unlock,
 };

@@ -37,6 +37,7 @@
 #include "system/instance-local.h"
 #include "system/runstate.h"
 #include "guest-pause.h"
+#include "system/memory-error.h"
 #include "wrap.h"
 
 /* Boards have one block of RAM, NUMA machines one a node, DIMMs one each. */
@@ -161,7 +162,7 @@ static void G_NORETURN refuse(const char *sentence)
 /* Instance 0 has RAM of its own and a scheduler runs: it is a guest too. */
 static MemSchedClient *admit_main(void)
 {
-    MemSchedClientOptions options = { .id = "main" };
+    MemSchedClientOptions options = { .id = MEMSCHED_MAIN_ID };
     MemSchedMessage message = { "" };
     MemSchedClient *client;
     int ret;
@@ -184,6 +185,7 @@ static bool have_client(void)
         qatomic_set(&ram.client, instance_guest() ? instance_context->client
                                                   : admit_main());
         if (ram.client) {
+            memory_error_init();
             qemu_add_vm_change_state_handler(run_state_changed, NULL);
             memsched_client_run(ram.client, runstate_is_running());
             guest_pause_init(ram.client);

@@ -12,6 +12,13 @@
  * SIGINT, SIGTERM and SIGHUP stay with instance 0 until the first guest is
  * started, and belong to the launcher from then on.
  *
+ * Before anybody's handler of SIGBUS is asked, libmemsched is: an error in a
+ * guest's RAM is repaired while the thread waits in route(), and the access is
+ * made once more.  What cannot be repaired is told to the copy to which the
+ * thread belongs, and is nobody else's business: no handler of QEMU sees an
+ * address of scheduled RAM, since upstream's ends the process under TCG.
+ * docs/devel/protection.rst lists what runs in the handler.
+ *
  * All other signals are instance 0's.  A guest's copy is told that it has set
  * a handler, and none is set.
  *
@@ -34,6 +41,7 @@
 static __thread LauncherGuest *thread_guest;
 /* Instance 0's. */
 static _Atomic(GuestHandler *) first_handlers[GUEST_SIGNALS];
+static _Atomic(const InstanceHooks *) first_hooks;
 static struct sigaction first_actions[GUEST_SIGNALS];
 static atomic_bool taken_over;
 
@@ -60,6 +68,38 @@ static void default_end(int signo)
     raise(signo);
 }
 
+/*
+ * The kernel tells of an error in a page: true where it is dealt with.  The
+ * hooks are set before a copy touches RAM, and stay while it has threads.
+ *
+ * BUS_MCEERR_AO: nobody has touched the page yet.  What is none of a guest's
+ * is left alone: whoever uses it will meet the error.
+ */
+static bool serve_memory_error(const siginfo_t *info, void *context)
+{
+    LauncherGuest *guest = thread_guest;
+    bool early = info->si_code == BUS_MCEERR_AO;
+    const InstanceHooks *hooks;
+
+    if (!early && info->si_code != BUS_MCEERR_AR &&
+        info->si_code != BUS_ADRERR) {
+        return false;
+    }
+    switch (memsched_sigbus(info->si_addr)) {
+    case MEMSCHED_SIGBUS_FIXED:
+        return true;
+    case MEMSCHED_SIGBUS_LOST:
+        hooks = guest ? guest->hooks : atomic_load(&first_hooks);
+        if (hooks) {
+            hooks->memory_lost(info->si_addr, early ? NULL : context);
+        }
+        return true;
+    case MEMSCHED_SIGBUS_FOREIGN:
+        break;
+    }
+    return early && memsched_running();
+}
+
 static void route(int signo, siginfo_t *info, void *context)
 {
     LauncherGuest *guest = thread_guest;
@@ -67,6 +107,10 @@ static void route(int signo, siginfo_t *info, void *context)
                              : atomic_load(&first_handlers[signo]);
     int saved = errno;
 
+    if (signo == SIGBUS && serve_memory_error(info, context)) {
+        errno = saved;
+        return;
+    }
     if (handler) {
         handler(signo, info, context);
     } else if (signo == SIGBUS) {
@@ -82,6 +126,7 @@ static void wake(int signo)
 void signals_init(void)
 {
     struct sigaction action = { .sa_handler = wake };
+    struct sigaction bus = { .sa_sigaction = route, .sa_flags = SA_SIGINFO };
     sigset_t set;
 
     /* Not SA_RESTART: the system call is to return. */
@@ -89,6 +134,16 @@ void signals_init(void)
     sigemptyset(&set);
     sigaddset(&set, SIGUSR1);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
+    /* Whoever started the process may have left it blocked. */
+    sigaction(SIGBUS, &bus, NULL);
+    sigemptyset(&set);
+    sigaddset(&set, SIGBUS);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
+void signals_set_first(const InstanceHooks *hooks)
+{
+    atomic_store(&first_hooks, hooks);
 }
 
 void signals_take_over(void (*router)(int signo))

@@ -18,6 +18,9 @@ void signals_init(void);
  */
 void signals_take_over(void (*router)(int signo));
 
+/* Instance 0's hooks. */
+void signals_set_first(const InstanceHooks *hooks);
+
 /* As LauncherOps.enter_thread and .sigaction say. */
 void signals_enter_thread(LauncherGuest *guest);
 int signals_sigaction(LauncherGuest *guest, int signo,

@@ -330,9 +330,9 @@ static void note_received(struct msghdr *message)
     }
 }
 
-WRAP(ssize_t, recvmsg, (int fd, struct msghdr *message, int flags))
+ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags)
 {
-    ssize_t ret = __real_recvmsg(fd, message, flags);
+    ssize_t ret = instance_recvmsg(fd, message, flags);
 
     if (ret >= 0) {
         note_received(message);

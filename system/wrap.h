@@ -33,6 +33,11 @@ DECLARE_WRAP(int, munmap, (void *start, size_t length));
 DECLARE_WRAP(int, error_vprintf, (const char *format, va_list arguments))
     G_GNUC_PRINTF(1, 0);
 
+/* wrap-io.c: repairs what it meets; wrap-resource.c calls it. */
+struct msghdr;
+DECLARE_WRAP(ssize_t, recvmsg, (int fd, struct msghdr *message, int flags));
+ssize_t instance_recvmsg(int fd, struct msghdr *message, int flags);
+
 /* wrap-thread.c: every thread of this copy but the launcher's. */
 
 /* The calling thread belongs to the copy until instance_thread_leave(). */

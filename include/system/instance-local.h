@@ -15,6 +15,9 @@
  */
 extern const LauncherContext *instance_context;
 
+/* As the scheduler's guest, an instance 0 with RAM of its own is called so. */
+#define MEMSCHED_MAIN_ID "main"
+
 /* The launcher's functions, or NULL without launcher. */
 const LauncherOps *instance_ops(void);
 

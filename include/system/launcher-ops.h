@@ -68,6 +68,13 @@ typedef struct InstanceHooks {
     /* End in order, as upstream does on SIGTERM. */
     void (*quit)(int signal_number);
     /*
+     * A page of this copy's RAM has an error that cannot be repaired; zeros
+     * stand there.  @context: as a signal handler has it, on the thread that
+     * is about to go on with them; need not return.  NULL: nobody has touched
+     * the page.  Async-signal-safe.
+     */
+    void (*memory_lost)(void *host, void *context);
+    /*
      * The copy has ended in one of its threads: stop all others.  Called
      * once, on the launcher's own thread.  0, or the number of threads that
      * would not stop: then their memory is kept from everybody else.
@@ -124,6 +131,9 @@ typedef struct LauncherOps {
     int (*sigaction)(LauncherGuest *guest, int signo,
                      const struct sigaction *action,
                      struct sigaction *ret_old);
+
+    /* Instance 0: a page of guest @id is lost, as hooks->memory_lost() says. */
+    void (*memory_lost)(const char *id, void *host);
 
     /* Held around fork(), so that no instance starts meanwhile. */
     void (*fork_begin)(void);

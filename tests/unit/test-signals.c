@@ -10,6 +10,7 @@
 #include <glib.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "signals.h"
@@ -40,6 +41,27 @@ static void of_b(int signo)
 static void of_launcher(int signo)
 {
     launcher++;
+}
+
+/* What libmemsched says of the address, and what the copy is told. */
+static _Atomic MemSchedSigbus verdict = MEMSCHED_SIGBUS_FOREIGN;
+static atomic_int asked, lost, untouched;
+
+MemSchedSigbus memsched_sigbus(void *address)
+{
+    asked++;
+    errno = ERANGE;
+    return verdict;
+}
+
+MemSched *memsched_running(void)
+{
+    return (MemSched *)&verdict;
+}
+
+static void of_lost(void *host, void *context)
+{
+    (context ? &lost : &untouched)[0]++;
 }
 
 static void forget_counts(void)
@@ -137,6 +159,56 @@ static void test_a_broken_page_without_a_handler_ends_the_process(void)
     g_test_trap_assert_failed();
 }
 
+/* As the kernel sends it. */
+static void send_error(int code)
+{
+    siginfo_t info = { .si_signo = SIGBUS, .si_code = code };
+
+    info.si_addr = &guest_a;
+    errno = ENOENT;
+    g_assert_cmpint(syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), SIGBUS,
+                            &info), ==, 0);
+    g_assert_cmpint(errno, ==, ENOENT);
+}
+
+static void test_an_error_in_guest_ram_is_no_business_of_a_copy(void)
+{
+    static const InstanceHooks hooks = { .memory_lost = of_lost };
+    static const int codes[] = { BUS_ADRERR, BUS_MCEERR_AR, BUS_MCEERR_AO };
+
+    signals_init();
+    set_all(SIGBUS);
+    signals_set_first(&hooks);
+    guest_a.hooks = &hooks;
+    for (unsigned i = 0; i < G_N_ELEMENTS(codes); i++) {
+        bool early = codes[i] == BUS_MCEERR_AO;
+
+        for (unsigned owner = 0; owner < 2; owner++) {
+            signals_enter_thread(owner ? &guest_a : NULL);
+            forget_counts();
+            asked = lost = untouched = 0;
+            verdict = MEMSCHED_SIGBUS_FIXED;
+            send_error(codes[i]);
+            g_assert_cmpint(lost + untouched, ==, 0);
+            verdict = MEMSCHED_SIGBUS_LOST;
+            send_error(codes[i]);
+            g_assert_cmpint(lost, ==, !early);
+            g_assert_cmpint(untouched, ==, early);
+            g_assert_cmpint(a + first, ==, 0);
+            /* Nobody's page, and nobody has touched it: no reason to end. */
+            verdict = MEMSCHED_SIGBUS_FOREIGN;
+            send_error(codes[i]);
+            g_assert_cmpint(a + first, ==, !early);
+            g_assert_cmpint(asked, ==, 3);
+        }
+    }
+    /* Sent by somebody: no error in memory. */
+    asked = 0;
+    raise(SIGBUS);
+    g_assert_cmpint(asked, ==, 0);
+    signals_enter_thread(NULL);
+}
+
 static void test_a_copy_is_told_what_it_had_set(void)
 {
     struct sigaction old;
@@ -213,6 +285,8 @@ int main(int argc, char **argv)
                     test_a_kick_without_a_handler_is_nothing);
     g_test_add_func("/signals/a-broken-page-without-a-handler-ends-the-process",
                     test_a_broken_page_without_a_handler_ends_the_process);
+    g_test_add_func("/signals/an-error-in-guest-ram-is-no-business-of-a-copy",
+                    test_an_error_in_guest_ram_is_no_business_of_a_copy);
     g_test_add_func("/signals/a-copy-is-told-what-it-had-set",
                     test_a_copy_is_told_what_it_had_set);
     g_test_add_func("/signals/a-guest-sets-no-other-handler",
