@@ -35,6 +35,9 @@ launcher: own
 demo: launcher
 	@scripts/demo
 
+demo-errors: launcher
+	@scripts/demo-errors
+
 check: launcher
 	@$(PYTHON) scripts/run-tests --level check
 
@@ -63,6 +66,7 @@ clean:
 help:
 	@echo 'make             build/qemu-system-x86_64'
 	@echo 'make demo        two guests, and memory that moves between them'
+	@echo 'make demo-errors a guest takes 1,000 uncorrectable memory errors'
 	@echo 'make check       every test; upstream qtests included'
 	@echo 'make check-fast  our own code without QEMU'
 	@echo 'make check-long  what takes more than minutes too'
@@ -71,5 +75,5 @@ help:
 	@echo 'make fuzz        the fuzzers'
 	@echo 'make clean       remove what was built, keep downloads'
 
-.PHONY: all configured own launcher demo check check-long check-fast lint \
+.PHONY: all configured own launcher demo demo-errors check check-long check-fast lint \
 	bench fuzz clean help

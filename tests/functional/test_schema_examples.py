@@ -23,7 +23,7 @@ QEMU = TOP / 'build/qemu-system-x86_64'
 
 
 def documents():
-    return [TOP / 'README.md', TOP / 'qapi/memsched.json',
+    return [TOP / 'README.md', *sorted((TOP / 'qapi').glob('memsched*.json')),
             *sorted((TOP / 'docs').glob('**/*.rst'))]
 
 
