@@ -89,6 +89,7 @@ static const char *const names[MS_REASONS] = {
     [MS_REASON_STATIC] = "static",
     [MS_REASON_SMALL] = "small",
     [MS_REASON_FIXED] = "fixed",
+    [MS_REASON_OPERATOR] = "operator",
     [MS_REASON_UNRESPONSIVE] = "unresponsive",
     [MS_REASON_RESTING] = "resting",
     [MS_REASON_ENTITLED] = "entitled",
@@ -115,6 +116,8 @@ static const char *const words[MS_REASONS] = {
                         "worth a move.",
     [MS_REASON_FIXED] = "It is above its entitlement, and cannot be asked: no "
                         "driver, stopped, or something in it forbids it.",
+    [MS_REASON_OPERATOR] = "It is above its entitlement, and has what an "
+                           "operator gave it or said that it should have.",
     [MS_REASON_UNRESPONSIVE] = "It is above its entitlement, and did not "
                                "answer when it was asked.",
     [MS_REASON_RESTING] = "It is above its entitlement, and is left alone "

@@ -181,6 +181,8 @@ static uint64_t over_of(const MsPolicyInput *input, const MsPolicyGuest *g,
         *ret_reason = MS_REASON_NONE;
     } else if (g->fixed) {
         *ret_reason = MS_REASON_FIXED;
+    } else if (g->held) {
+        *ret_reason = MS_REASON_OPERATOR;
     } else if (g->memory.unresponsive && !again) {
         *ret_reason = MS_REASON_UNRESPONSIVE;
     } else if (g->memory.unresponsive) {

@@ -58,6 +58,7 @@ static const Member guest_members[] = {
     GUEST(allocated), GUEST(min), GUEST(max), GUEST(active), GUEST(waiting),
     GUEST(incoming), GUEST(shares), GUEST(ballooned), GUEST(outgoing),
     GUEST(captured), GUEST(returned), GUEST(oom_deflates), GUEST(fixed),
+    GUEST(held),
     GUEST(memory.known), GUEST(memory.allocated), GUEST(memory.captured),
     GUEST(memory.returned), GUEST(memory.oom_deflates),
     GUEST(memory.window_ns), GUEST(memory.window_pages),

@@ -44,6 +44,7 @@ typedef enum MsReason {
     MS_REASON_STATIC,           /* the policy moves nothing */
     MS_REASON_SMALL,            /* not worth a move */
     MS_REASON_FIXED,            /* cannot be asked */
+    MS_REASON_OPERATOR,         /* has what an operator said it should */
     MS_REASON_UNRESPONSIVE,     /* does not answer */
     MS_REASON_RESTING,          /* took back what it gave: left alone */
     MS_REASON_ENTITLED,         /* wants more than it is entitled to */
@@ -90,6 +91,7 @@ typedef struct MsPolicyGuest {
     uint64_t returned;          /* part of captured that it took back itself */
     uint64_t oom_deflates;      /* since it started */
     bool fixed;                 /* no driver, stopped, or inhibited */
+    bool held;                  /* an operator's word: nothing is taken */
     MsPolicyMemory memory;
     /* out */
     uint64_t entitlement;

@@ -37,8 +37,9 @@ static uint64_t less(uint64_t a, uint64_t b)
     return a > b ? a - b : 0;
 }
 
-static unsigned psi_of(MsApps *apps, uint64_t now_ns)
+unsigned ms_sched_psi(MemSchedClient *client, uint64_t now_ns)
 {
+    MsApps *apps = client->apps;
     uint64_t psi = UINT64_MAX;
 
     if (apps) {
@@ -73,7 +74,7 @@ static void snapshot(MsSched *sched, MemSchedClient *client, uint64_t now_ns,
     in->stalled = atomic_load(&client->stalled);
     in->host = atomic_load(&ms->host_state);
     in->min_free = ms->min_free_pages;
-    in->psi_some = psi_of(client->apps, now_ns);
+    in->psi_some = ms_sched_psi(client, now_ns);
 
     ms_lock(&client->lock);
     in->shares = client->shares;

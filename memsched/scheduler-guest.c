@@ -97,6 +97,7 @@ static void take_manual(MemSchedClient *client, MsSchedGuest *record)
         ms_lock(&ms->ledger_lock);
         record->base_pages = pages;
         record->known = true;
+        record->manual = pages > 0;
         /* Asked for after it ran short. */
         record->oom_deflates = oom_deflates;
         ms_unlock(&ms->ledger_lock);
@@ -287,12 +288,14 @@ static void measure(MsSched *sched, MemSchedClient *client, const Look *l,
     MsSchedGuest *r = l->record;
     uint64_t has = l->guest.ballooned, distance, done, rate;
     bool grow = l->goal > has;
+    /* The policy has given it up for a while, and does not ask it. */
+    bool excluded = r->policy.unresponsive && now_ns < r->policy.retry_ns;
 
     distance = grow ? l->goal - has : has - l->goal;
     if (!l->attached || distance < SLACK_PAGES) {
         r->window_ns = 0;
         r->slow_windows = 0;
-        set_unresponsive(sched, client, false);
+        set_unresponsive(sched, client, excluded);
         return;
     }
     if (!l->running || l->inhibited || atomic_load(&client->stalled) ||
@@ -313,7 +316,8 @@ static void measure(MsSched *sched, MemSchedClient *client, const Look *l,
     r->slow_windows = rate < SLOW_BYTES_PER_S ? r->slow_windows + 1 : 0;
     r->window_ns = now_ns;
     r->window_pages = has;
-    set_unresponsive(sched, client, r->slow_windows >= SLOW_WINDOWS);
+    set_unresponsive(sched, client, excluded ||
+                                    r->slow_windows >= SLOW_WINDOWS);
 }
 
 /* ---- does it stall? ---- */

@@ -9,6 +9,7 @@
 #include <glib.h>
 
 #include "cond.h"
+#include "decision.h"
 #include "event.h"
 #include "instance.h"
 #include "request.h"
@@ -28,7 +29,11 @@ struct MsSched {
     bool kicked, stop;          /* lock */
     MsEvents events;            /* lock */
 
+    MsLock decisions_lock;      /* rank leaf */
+    MsDecisions decisions;      /* decisions_lock */
+
     uint64_t next_tick_ns;      /* the thread's own */
+    uint64_t looked_ns;         /* the same: when the policy last looked */
     _Atomic bool tick_now;      /* options changed */
 };
 
@@ -41,6 +46,12 @@ typedef struct MsSchedGuest {
     bool settle;                /* what its balloon holds now, stays in it */
     bool gone;
     uint64_t oom_deflates;      /* seen so far */
+    bool manual;                /* an operator has said what its balloon is to
+                                   hold */
+    uint64_t hold_ns;           /* until then it keeps what one moved to it */
+
+    /* decisions_lock: */
+    MsDecisionRecord why;       /* of the last tick; no number: none yet */
 
     /* the thread's own: */
     uint64_t apps_held;         /* what they said last that they hold */
@@ -51,6 +62,7 @@ typedef struct MsSchedGuest {
     uint64_t window_pages;
     unsigned slow_windows;      /* one after the other */
     MsCondition cond;
+    MsPolicyMemory policy;
 } MsSchedGuest;
 
 /* The record of a guest; made at the first call.  Ledger's lock held. */
@@ -80,9 +92,31 @@ void ms_sched_tags_locked(MsTransfer *transfer, bool start);
 bool ms_sched_guest_step(MsSched *sched, MemSchedClient *client,
                          uint64_t now_ns);
 
-/* scheduler-tick.c: entitlements, states, statistics. */
+/* So much less in its balloon, transfers apart.  Ledger's lock held. */
+void ms_sched_lower_locked(MsSchedGuest *record, uint64_t pages);
+
+/* scheduler-cond.c: its pressure stalls, hundredths of a per cent; 0 untold */
+unsigned ms_sched_psi(MemSchedClient *client, uint64_t now_ns);
+
+/* scheduler-tick.c: entitlements, states, statistics, decisions. */
 void ms_sched_tick(MsSched *sched, MemSchedClient **clients, size_t count,
                    uint64_t now_ns);
+
+/* The same between two ticks, because touches wait: decisions alone. */
+void ms_sched_look(MsSched *sched, MemSchedClient **clients, size_t count,
+                   uint64_t now_ns);
+
+/*
+ * scheduler-carry.c: what the policy has decided is carried out, as far as
+ * options allow.  @guests as ms_policy_run() left them.
+ */
+void ms_sched_carry_out(MsSched *sched, MemSchedClient **clients,
+                        const MsPolicyInput *input,
+                        const MsPolicyGuest *guests, size_t count,
+                        const MsDecision *decisions, size_t decided);
+
+/* Promise what has become free to those that the policy gives to. */
+void ms_sched_claim_more(MsSched *sched);
 
 /* scheduler-cond.c: the condition of one guest, now. */
 void ms_sched_condition_step(MsSched *sched, MemSchedClient *client,

@@ -1,13 +1,23 @@
 /*
- * The tick: what everybody is entitled to, how the host is, fresh statistics
+ * The tick: what everybody is entitled to, who gives and gets, how the host is
  *
  * Owns the snapshot that the policy decides on, and where its answers are
- * shown.  Nothing moves by itself: decisions end in entitlements and pressure.
- * (What a guest may expect of that: scheduler-cond.c.)
+ * shown and kept; scheduler-carry.c does what it says.  (What a guest may
+ * expect of that: scheduler-cond.c.)
  *
  * Active memory is what the guest says of itself, bounded by what it holds:
  * its statistics' total less available, while the sample is younger than
- * FRESH_NS.  A guest that says nothing counts as active with all it holds.
+ * FRESH_NS.  A guest that says nothing counts as active with all it holds, and
+ * so does one that waits for its memory a tenth of the time.
+ *
+ * What a touch that waits will be followed by nobody knows: it is taken for
+ * WAITING_PAGES, twice as much with each tick that the guest waits.
+ *
+ * Ballooned is what the guest's balloons hold, less what is promised to it
+ * already and will be let go for that: one wish is served once.
+ *
+ * Between two ticks the policy looks again while touches wait, with what it
+ * knew at the last tick: what a second tells, a tenth of one does not.
  *
  * Threads: the scheduler's only.  Locks: the ledger's and the client's, one
  * after the other; none in a callback.
@@ -23,6 +33,27 @@
 #include "scheduler-int.h"
 
 #define FRESH_NS UINT64_C(30000000000)
+/* Waits for memory so much of the time: 10 %, in hundredths of one. */
+#define PSI_SHORT 1000u
+/* 8 MiB, the least headroom; doubled up to 16 times. */
+#define WAITING_PAGES 2048u
+#define WAITING_DOUBLINGS 4u
+
+typedef struct Tick {
+    MsSched *sched;
+    MemSchedClient **clients;
+    MsPolicyInput input;
+    MsPolicyGuest *guests;
+    MsDecision *decisions;
+    size_t count, decided;
+} Tick;
+
+static uint64_t less(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
+}
+
+/* ---- the snapshot ---- */
 
 static uint64_t active_pages(MemSchedClient *client, uint64_t allocated,
                              uint64_t now_ns)
@@ -37,36 +68,141 @@ static uint64_t active_pages(MemSchedClient *client, uint64_t allocated,
 
     if (sampled == 0 || now_ns > sampled + FRESH_NS ||
         total == MEMSCHED_STAT_UNKNOWN ||
-        available == MEMSCHED_STAT_UNKNOWN || available > total) {
+        available == MEMSCHED_STAT_UNKNOWN || available > total ||
+        ms_sched_psi(client, now_ns) >= PSI_SHORT) {
         return allocated;
     }
     return MIN((total - available) >> MEMSCHED_PAGE_SHIFT, allocated);
+}
+
+/* What the guest's balloons hold; what it reports it takes back by touch. */
+static uint64_t ballooned_pages(MemSchedClient *client)
+{
+    MsClientPages pages;
+    uint64_t apps = 0;
+
+    ms_client_pages(client, &pages);
+    if (client->apps) {
+        ms_lock(&client->apps->lock);
+        apps = client->apps->epochs.credited;
+        ms_unlock(&client->apps->lock);
+    }
+    return pages.count[MEMSCHED_PAGE_BALLOONED] +
+           pages.count[MEMSCHED_PAGE_GIVEN] + apps;
+}
+
+static uint64_t waiting_pages(MemSchedClient *client, const MsPolicyGuest *g)
+{
+    uint64_t waiters = ms_client_waiters(client);
+    uint64_t room = less(less(g->max, g->ballooned), g->allocated);
+    uint64_t each = (uint64_t)WAITING_PAGES << MIN(g->memory.pressed_ticks,
+                                                   WAITING_DOUBLINGS);
+
+    return waiters ? CLAMP(waiters * each, 1, MAX(room, 1)) : 0;
+}
+
+/* Whether it can be asked, and what its past is. */
+static void look_at_client(MemSchedClient *client, MsPolicyGuest *g)
+{
+    ms_lock(&client->lock);
+    g->shares = client->shares;
+    g->oom_deflates = client->oom_deflates;
+    g->returned = client->thrash.returned_pages;
+    g->fixed = !(client->attached && client->ops.set_balloon) ||
+               !client->running || client->inhibited > 0;
+    ms_unlock(&client->lock);
+    g->fixed |= atomic_load(&client->stalled) ||
+                atomic_load(&client->ending);
+    g->captured = ms_counter(&client->stats_counters.captured_pages);
 }
 
 static void snapshot(MsSched *sched, MemSchedClient *client,
                      uint64_t now_ns, MsPolicyGuest *ret_guest)
 {
     MemSched *ms = sched->ms;
-    uint64_t ram = atomic_load(&client->ram_pages);
-    MsPolicyGuest g = { 0 };
+    uint64_t ram = atomic_load(&client->ram_pages), hold_ns;
+    MsPolicyGuest g = { .ballooned = ballooned_pages(client) };
+    MsSchedGuest *record;
     MsTransferSums sums;
 
     ms_lock(&ms->ledger_lock);
     ms_transfers_sums(&sched->transfers, client, &sums);
+    record = ms_sched_guest_locked(client);
     g.allocated = client->account.allocated;
     g.min = client->account.min;
     g.max = MIN(client->account.max, ram);
+    hold_ns = record->hold_ns;
+    if (record->manual) {
+        /* So much of it is the operator's, and its size is his word. */
+        g.held = true;
+        g.max = less(g.max, record->base_pages);
+        g.ballooned = less(g.ballooned, record->base_pages);
+    }
     ms_unlock(&ms->ledger_lock);
 
-    ms_lock(&client->lock);
-    g.shares = client->shares;
-    ms_unlock(&client->lock);
-
-    g.incoming = sums.take_left;
-    g.waiting = ms_client_waiters(client);
+    g.held |= now_ns < hold_ns && !ms_is_short(ms);
+    g.memory = record->policy;
+    g.ballooned = less(g.ballooned, sums.outstanding);
+    g.outgoing = sums.give_left;
+    g.incoming = less(sums.take_left, sums.take_auto_left);
+    look_at_client(client, &g);
+    g.waiting = waiting_pages(client, &g);
     g.active = active_pages(client, g.allocated, now_ns);
     *ret_guest = g;
 }
+
+static void fill_input(Tick *t, uint64_t now_ns)
+{
+    MemSched *ms = t->sched->ms;
+
+    t->input = (MsPolicyInput) {
+        .policy = atomic_load(&ms->policy),
+        .idle_tax_pct = atomic_load(&ms->idle_tax_pct),
+        .min_free = ms->min_free_pages,
+        .interval_ms = atomic_load(&ms->interval_ms),
+        .now_ns = now_ns, .tuning = ms_policy_tuning(),
+    };
+    ms_lock(&ms->ledger_lock);
+    t->input.budget = ms->ledger.budget - MIN(ms->ledger.parity,
+                                              ms->ledger.budget);
+    t->input.free = ms_ledger_slack(&ms->ledger);
+    ms_unlock(&ms->ledger_lock);
+    t->input.state = ms_policy_host_state(atomic_load(&ms->host_state),
+                                          t->input.free, t->input.min_free);
+}
+
+/* ---- what the guest's past says ---- */
+
+/*
+ * Two protections see the same pages come back.  thrash.c is the quick one: it
+ * stops what is taken without anybody's asking.  While it does, the policy does
+ * not ask either; its own, slow one goes on from there.
+ */
+static void rest_with_thrash(MemSchedClient *client, MsPolicyGuest *g,
+                             uint64_t now_ns)
+{
+    uint64_t left;
+
+    ms_lock(&client->lock);
+    left = ms_thrash_left_ns(&client->thrash, now_ns);
+    ms_unlock(&client->lock);
+    if (left > 0) {
+        g->memory.rest_ns = MAX(g->memory.rest_ns, now_ns + left);
+    }
+}
+
+static void watch(Tick *t)
+{
+    ms_policy_watch(&t->input, t->guests, t->count);
+    for (size_t i = 0; i < t->count; i++) {
+        MsSchedGuest *record = t->clients[i]->sched;
+
+        rest_with_thrash(t->clients[i], &t->guests[i], t->input.now_ns);
+        record->policy = t->guests[i].memory;
+    }
+}
+
+/* ---- answers ---- */
 
 static void show(MemSchedClient *client, const MsPolicyGuest *g)
 {
@@ -78,29 +214,86 @@ static void show(MemSchedClient *client, const MsPolicyGuest *g)
     atomic_store(&client->pressure, g->pressure);
 }
 
-static void show_host(MsSched *sched, const MsPolicyInput *input,
-                                   const MsPolicyGuest *guests, size_t count)
+static void show_host(const Tick *t)
 {
-    MemSched *ms = sched->ms;
-    MemSchedCondition before = atomic_load(&ms->host_state), state;
+    MemSched *ms = t->sched->ms;
     MemSchedEvent event = {
         .kind = MEMSCHED_EVENT_CONDITION_CHANGED, .active = true,
+        .condition = t->input.state,
     };
-    uint64_t free;
 
-    ms_lock(&ms->ledger_lock);
-    free = ms->ledger.free - MIN(ms->ledger.claims, ms->ledger.free);
-    ms_unlock(&ms->ledger_lock);
-
-    state = ms_policy_host_state(before, free, input->min_free);
-    atomic_store(&ms->pressure, ms_policy_pressure(input, guests, count));
-    atomic_store(&ms->host_state, state);
-    if (state != before) {
-        event.condition = state;
-        ms_sched_event(sched, &event);
+    atomic_store(&ms->pressure,
+                 ms_policy_pressure(&t->input, t->guests, t->count));
+    if (atomic_exchange(&ms->host_state, t->input.state) != t->input.state) {
+        ms_sched_event(t->sched, &event);
         /* Hard or worse lifts the mover's budget. */
         ms_mover_kick(ms->mover);
     }
+}
+
+/* The decision about @guest, or NULL. */
+static const MsDecision *decision_of(const Tick *t, size_t guest)
+{
+    for (size_t i = 0; i < t->decided; i++) {
+        if (t->decisions[i].guest == guest) {
+            return &t->decisions[i];
+        }
+    }
+    return NULL;
+}
+
+static void note(const Tick *t, size_t i)
+{
+    MsSched *sched = t->sched;
+    const MsDecision *d = decision_of(t, i);
+    MsSchedGuest *record = t->clients[i]->sched;
+    MsDecisionRecord r;
+
+    ms_decision_record(&t->input, &t->guests[i], t->clients[i]->id, d, &r);
+    r.dry_run = atomic_load(&sched->ms->dry_run);
+    ms_lock(&sched->decisions_lock);
+    /* What an operator's transfer brings is not the policy's doing. */
+    if (d && d->reason != MS_REASON_INCOMING) {
+        ms_decisions_add(&sched->decisions, &r);
+        r.number = sched->decisions.last_number;
+    }
+    record->why = r;
+    ms_unlock(&sched->decisions_lock);
+}
+
+/* ---- a tick ---- */
+
+static void look(Tick *t, uint64_t now_ns, bool is_tick)
+{
+    fill_input(t, now_ns);
+    t->guests = g_new0(MsPolicyGuest, t->count);
+    t->decisions = g_new0(MsDecision, t->count);
+    for (size_t i = 0; i < t->count; i++) {
+        snapshot(t->sched, t->clients[i], now_ns, &t->guests[i]);
+    }
+    if (is_tick) {
+        watch(t);
+    }
+    t->decided = ms_policy_run(&t->input, t->guests, t->count, t->decisions,
+                               t->count);
+    show_host(t);
+    ms_hold_tick(t->sched->ms, t->clients, t->guests, t->count);
+    for (size_t i = 0; i < t->count; i++) {
+        show(t->clients[i], &t->guests[i]);
+        note(t, i);
+    }
+    ms_sched_carry_out(t->sched, t->clients, &t->input, t->guests, t->count,
+                       t->decisions, t->decided);
+    g_free(t->guests);
+    g_free(t->decisions);
+}
+
+void ms_sched_look(MsSched *sched, MemSchedClient **clients, size_t count,
+                   uint64_t now_ns)
+{
+    Tick t = { .sched = sched, .clients = clients, .count = count };
+
+    look(&t, now_ns, false);
 }
 
 static void poll_stats(MemSchedClient *client)
@@ -119,27 +312,10 @@ static void poll_stats(MemSchedClient *client)
 void ms_sched_tick(MsSched *sched, MemSchedClient **clients, size_t count,
                    uint64_t now_ns)
 {
-    MemSched *ms = sched->ms;
-    g_autofree MsPolicyGuest *guests = g_new0(MsPolicyGuest, count);
-    g_autofree MsDecision *decisions = g_new0(MsDecision, count);
-    MsPolicyInput input = {
-        .policy = atomic_load(&ms->policy),
-        .idle_tax_pct = atomic_load(&ms->idle_tax_pct),
-        .min_free = ms->min_free_pages,
-    };
+    Tick t = { .sched = sched, .clients = clients, .count = count };
 
-    ms_lock(&ms->ledger_lock);
-    input.budget = ms->ledger.budget;
-    ms_unlock(&ms->ledger_lock);
-
+    look(&t, now_ns, true);
     for (size_t i = 0; i < count; i++) {
-        snapshot(sched, clients[i], now_ns, &guests[i]);
-    }
-    ms_policy_run(&input, guests, count, decisions, count);
-    show_host(sched, &input, guests, count);
-    ms_hold_tick(ms, clients, guests, count);
-    for (size_t i = 0; i < count; i++) {
-        show(clients[i], &guests[i]);
         poll_stats(clients[i]);
         ms_apps_poll(clients[i]->apps);
     }

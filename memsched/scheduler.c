@@ -35,6 +35,10 @@
 #define STEP_BUSY_NS (20 * NS_PER_MS)
 /* A refused fault shows within a second: see STALL_NS, scheduler-guest.c. */
 #define STEP_IDLE_NS (250 * NS_PER_MS)
+/* Between two looks of the policy while touches wait. */
+#define URGENT_NS    (100 * NS_PER_MS)
+/* So long the policy leaves to a guest what a transfer has brought it. */
+#define HOLD_NS      (60 * UINT64_C(1000) * NS_PER_MS)
 
 #define INTERVAL_MIN_MS 10u
 #define INTERVAL_MAX_MS 3600000u
@@ -113,17 +117,27 @@ static void finish_locked(MsSched *sched, MsTransfer *transfer)
     MsTransferSums sums;
 
     ms_sched_tags_locked(transfer, false);
-    ms_transfers_sums(&sched->transfers, to, &sums);
-    if (sums.taking == 0) {
+    if (to) {
+        ms_transfers_sums(&sched->transfers, to, &sums);
+    }
+    if (to && sums.taking == 0) {
         /* Frames that nobody has taken are anybody's. */
         ms_pool_claim_close(sched->ms->pool, to->pool_claim);
         to->pool_claim = MS_POOL_NO_CLAIM;
     }
-    if (from && transfer->state == MEMSCHED_TRANSFER_COMPLETED) {
+    if (from && (transfer->state == MEMSCHED_TRANSFER_COMPLETED ||
+                 transfer->automatic)) {
         ms_sched_guest_locked(from)->settle = true;
-    } else {
+    } else if (to) {
         /* What was put into the acceptor for it need not stay there. */
         atomic_store(&to->ahead_ns, 0);
+    }
+    if (transfer->automatic && transfer->moved + transfer->copied +
+                               transfer->discarded == 0) {
+        return;                 /* the policy has thought better of it */
+    }
+    if (from && to) {
+        ms_sched_guest_locked(to)->hold_ns = transfer->end_ns + HOLD_NS;
     }
     ms_transfer_info(transfer, transfer->end_ns, &event.transfer);
     g_strlcpy(event.id, transfer->to_id, sizeof(event.id));
@@ -161,7 +175,7 @@ static uint64_t less(uint64_t *pages, uint64_t by)
 }
 
 /* The kernel's balloon first: see scheduler-guest.c. */
-static void lower(MsSchedGuest *record, uint64_t pages)
+void ms_sched_lower_locked(MsSchedGuest *record, uint64_t pages)
 {
     pages -= less(&record->base_pages, pages);
     less(&record->apps_pages, pages);
@@ -197,7 +211,7 @@ void ms_sched_apply_locked(MsSched *sched)
             less(&ms_sched_guest_locked(client)->apps_pages, a->pages);
             break;
         case MS_TRANSFER_LOWER:
-            lower(ms_sched_guest_locked(client), a->pages);
+            ms_sched_lower_locked(ms_sched_guest_locked(client), a->pages);
             break;
         case MS_TRANSFER_FINISH:
             finish_locked(sched, a->transfer);
@@ -310,9 +324,15 @@ uint64_t ms_sched_step(MsSched *sched)
     if (atomic_exchange(&sched->tick_now, false) ||
         time >= sched->next_tick_ns) {
         ms_sched_tick(sched, clients, count, time);
+        sched->looked_ns = time;
         sched->next_tick_ns = time +
                               atomic_load(&ms->interval_ms) * NS_PER_MS;
+    } else if (atomic_load(&ms->waiters) > 0 &&
+               time >= sched->looked_ns + URGENT_NS) {
+        ms_sched_look(sched, clients, count, time);
+        sched->looked_ns = time;
     }
+    ms_sched_claim_more(sched);
     busy |= ms_sched_requests_step(sched, clients, count, time);
     for (size_t i = 0; i < count; i++) {
         ms_sched_condition_step(sched, clients[i], time);
@@ -364,6 +384,7 @@ MsSched *ms_sched_new(MemSched *ms)
 
     sched->ms = ms;
     ms_lock_init(&sched->lock, MS_RANK_LEAF);
+    ms_lock_init(&sched->decisions_lock, MS_RANK_LEAF);
     ms_cond_init(&sched->cond);
     ms_lock(&ms->ledger_lock);
     ms->sched = sched;
@@ -382,6 +403,7 @@ void ms_sched_free(MsSched *sched)
     ms_requests_clear(&sched->requests);
     ms_unlock(&ms->ledger_lock);
     ms_cond_destroy(&sched->cond);
+    ms_lock_destroy(&sched->decisions_lock);
     ms_lock_destroy(&sched->lock);
     g_free(sched);
 }

@@ -116,24 +116,38 @@ static void act(MsTransferActions *actions, MsTransferActionKind kind,
 
 /* ---- start ---- */
 
+/*
+ * Who makes room first: a slot never used, then what the policy did, of which
+ * there is more every second, then the oldest.
+ */
+static bool goes_before(const MsTransfer *x, const MsTransfer *y)
+{
+    if (x->id == 0 || y->id == 0) {
+        return x->id < y->id;
+    }
+    return x->automatic != y->automatic ? x->automatic : x->id < y->id;
+}
+
 int ms_transfers_start(MsTransfers *t, const MsTransferStart *start,
                        uint64_t *ret_id)
 {
     MsTransfer *x = NULL;
 
-    if (t->running >= MS_TRANSFERS_RUNNING) {
+    if (start->automatic ? t->automatic >= MS_TRANSFERS_AUTOMATIC
+                         : t->running - t->automatic >= MS_TRANSFERS_RUNNING) {
         return -EAGAIN;
     }
-    /* The oldest that has ended makes room; fewer run than there are slots. */
+    /* Fewer run than there are slots. */
     for (unsigned i = 0; i < MS_TRANSFERS_KEPT; i++) {
         MsTransfer *slot = &t->kept[i];
 
-        if (!runs(slot) && (x == NULL || slot->id < x->id)) {
+        if (!runs(slot) && (x == NULL || goes_before(slot, x))) {
             x = slot;
         }
     }
     *x = (MsTransfer) {
         .id = ++t->last_id, .from = start->from, .to = start->to,
+        .automatic = start->automatic,
         .source = start->source, .state = MEMSCHED_TRANSFER_RUNNING,
         .requested = start->pages, .start_ns = start->now_ns,
         .captured_ns = start->now_ns, .mapped_ns = start->now_ns,
@@ -145,6 +159,7 @@ int ms_transfers_start(MsTransfers *t, const MsTransferStart *start,
     g_strlcpy(x->from_id, start->from_id, sizeof(x->from_id));
     g_strlcpy(x->to_id, start->to_id, sizeof(x->to_id));
     t->running++;
+    t->automatic += x->automatic;
     *ret_id = x->id;
     return 0;
 }
@@ -198,6 +213,12 @@ static void say_why_late(MsTransfer *x)
     }
 }
 
+/* What the policy took it did not take for nobody: it has it in the pool. */
+static bool gives_back(const MsTransfer *x)
+{
+    return x->state != MEMSCHED_TRANSFER_COMPLETED && !x->automatic;
+}
+
 static void finish(MsTransfers *t, MsTransfer *x, Cause cause,
                    const char *who, uint64_t now_ns,
                    MsTransferActions *actions)
@@ -225,21 +246,20 @@ static void finish(MsTransfers *t, MsTransfer *x, Cause cause,
     }
     x->end_ns = now_ns;
     t->running--;
+    t->automatic -= x->automatic;
 
     if (x->claimed > mapped) {
         act(actions, MS_TRANSFER_RELEASE, x, x->to, x->claimed - mapped);
     }
-    if (x->state != MEMSCHED_TRANSFER_COMPLETED &&
-        x->captured_kernel > kernel_used) {
+    if (gives_back(x) && x->captured_kernel > kernel_used) {
         act(actions, MS_TRANSFER_RESTORE, x, x->from,
             x->captured_kernel - kernel_used);
     }
-    if (x->state != MEMSCHED_TRANSFER_COMPLETED &&
-        x->captured_app > app_used) {
+    if (gives_back(x) && x->captured_app > app_used) {
         act(actions, MS_TRANSFER_RESTORE_APP, x, x->from,
             x->captured_app - app_used);
     }
-    if (mapped > 0) {
+    if (mapped > 0 && x->to) {
         act(actions, MS_TRANSFER_LOWER, x, x->to, mapped);
     }
     act(actions, MS_TRANSFER_FINISH, x, NULL, 0);
@@ -373,13 +393,26 @@ unsigned ms_transfers_takers(const MsTransfers *t, const void *from,
          id = x->id) {
         uint64_t n = wants_from(x, from, source);
 
-        if (n > 0) {
+        if (n > 0 && x->to) {
             ret_takers[count++] = (MsTransferTaker) {
                 .to = x->to, .pages = n,
             };
         }
     }
     return count;
+}
+
+/* No claim: who is to have it is decided when somebody wants it. */
+static void in_the_pool(MsTransfers *t, MsTransfer *x, uint64_t pages,
+                        bool discarded, MsTransferActions *actions)
+{
+    x->claimed += pages;
+    x->moved += discarded ? 0 : pages;
+    x->discarded += discarded ? pages : 0;
+    x->mapped_ns = x->captured_ns;
+    if (mapped_of(x) >= x->requested) {
+        finish(t, x, CAUSE_MAPPED, NULL, x->captured_ns, actions);
+    }
 }
 
 void ms_transfers_captured(MsTransfers *t, const void *from,
@@ -410,8 +443,12 @@ void ms_transfers_captured(MsTransfers *t, const void *from,
             x->captured_app += n;
             act(ret_actions, MS_TRANSFER_KEEP_APP, x, x->from, n);
         }
-        act(ret_actions, MS_TRANSFER_CLAIM, x, x->to, n);
         pages -= n;
+        if (x->to) {
+            act(ret_actions, MS_TRANSFER_CLAIM, x, x->to, n);
+        } else {
+            in_the_pool(t, x, n, discarded, ret_actions);
+        }
     }
 }
 
@@ -473,6 +510,7 @@ void ms_transfers_sums(const MsTransfers *t, const void *client,
         if (x->from == client) {
             s.giving++;
             s.give_left += left;
+            s.give_auto_left += x->automatic ? left : 0;
             if (x->source == MEMSCHED_SOURCE_ANY ||
                 x->source == MEMSCHED_SOURCE_KERNEL) {
                 s.give_kernel_left += left;
@@ -492,6 +530,7 @@ void ms_transfers_sums(const MsTransfers *t, const void *client,
             s.take_deadline_ns = MIN(s.take_deadline_ns, x->deadline_ns);
             s.mapped_ns = MAX(s.mapped_ns, x->mapped_ns);
             s.take_left += x->requested - mapped_of(x);
+            s.take_auto_left += x->automatic ? x->requested - mapped_of(x) : 0;
             s.take_claimed += x->claimed;
             s.outstanding += x->claimed - mapped_of(x);
         }

@@ -15,13 +15,16 @@
 
 /* At once; more are refused. */
 #define MS_TRANSFERS_RUNNING    64u
+/* And of the policy's own, which take nobody's place. */
+#define MS_TRANSFERS_AUTOMATIC  32u
 /* With the last ones that have ended. */
 #define MS_TRANSFERS_KEPT       256u
 #define MS_TRANSFER_DEADLINE_MS 30000u
 
 typedef struct MsTransfer {
     uint64_t id;                /* 0: not used yet */
-    const void *from, *to;      /* from NULL: out of the pool */
+    const void *from, *to;      /* NULL: out of the pool, into it */
+    bool automatic;             /* the policy's: see transfer-auto.c */
     char from_id[MEMSCHED_ID_MAX], to_id[MEMSCHED_ID_MAX];
     MemSchedSource source;
     MemSchedTransferState state;
@@ -64,12 +67,14 @@ typedef struct MsTransferAction {
 /* A transfer gives at most five actions a call: those of its end. */
 typedef struct MsTransferActions {
     unsigned count;
-    MsTransferAction action[MS_TRANSFERS_RUNNING * 5];
+    MsTransferAction action[(MS_TRANSFERS_RUNNING +
+                             MS_TRANSFERS_AUTOMATIC) * 5];
 } MsTransferActions;
 
 typedef struct MsTransfers {
     uint64_t last_id;
     unsigned running;
+    unsigned automatic;         /* part of running */
     MsTransfer kept[MS_TRANSFERS_KEPT];         /* in no order */
 } MsTransfers;
 
@@ -80,9 +85,13 @@ typedef struct MsTransferStart {
     uint64_t pages;
     unsigned deadline_ms;       /* 0: default */
     uint64_t now_ns;
+    bool automatic;
 } MsTransferStart;
 
-/* 0 and the id, or -EAGAIN: too many run. */
+/*
+ * 0 and the id, or -EAGAIN: too many run.  With to NULL what is captured stays
+ * in the pool, and is where it should be at once.
+ */
 int ms_transfers_start(MsTransfers *t, const MsTransferStart *start,
                        uint64_t *ret_id);
 
@@ -98,6 +107,25 @@ void ms_transfers_cancel(MsTransfers *t, MsTransfer *transfer,
                          uint64_t now_ns, MsTransferActions *ret_actions);
 
 MsTransfer *ms_transfers_find(MsTransfers *t, uint64_t id);
+
+/*
+ * transfer-auto.c: the policy's transfer of @from into the pool (@to NULL), or
+ * out of it to @to (@from NULL), that runs; or NULL.
+ */
+MsTransfer *ms_transfers_automatic(MsTransfers *t, const void *from,
+                                   const void *to);
+
+/*
+ * So much is still to be claimed for it, from now on, and it has its time anew.
+ * With nothing left it completes where all that was claimed is mapped.
+ */
+void ms_transfers_set_left(MsTransfers *t, MsTransfer *transfer,
+                           uint64_t pages, uint64_t now_ns,
+                           MsTransferActions *ret_actions);
+
+/* Claim @pages for one out of the pool, as far as it still lacks them. */
+void ms_transfers_claim_more(MsTransfer *transfer, uint64_t pages,
+                             MsTransferActions *ret_actions);
 
 /* A running transfer of @from that may have pages of this source. */
 typedef struct MsTransferTaker {
@@ -155,7 +183,9 @@ typedef struct MsTransferSums {
     uint64_t give_kernel_left;  /* part of it that its balloon may give */
     uint64_t give_app_left;     /* part of it that applications alone give */
     uint64_t give_any_left;     /* part of both: that anybody may give */
+    uint64_t give_auto_left;    /* part of give_left: asked by the policy */
     uint64_t take_left;         /* requested for it, not mapped yet */
+    uint64_t take_auto_left;    /* part of it: given by the policy */
     uint64_t take_claimed;      /* promised to it so far, mapped or not */
     uint64_t outstanding;       /* promised to it, not mapped yet */
     uint64_t captured_ns;       /* last capture of what it gives */

@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "instance.h"
+#include "scheduler.h"
 
 static void waiters_changed_locked(MemSchedClient *client)
 {
@@ -45,6 +46,7 @@ static void make_room_locked(MemSchedClient *client)
 int ms_client_wait(MemSchedClient *client, MemSchedRegion *region,
                    uint64_t page, bool device, uint64_t now_ns)
 {
+    bool first = false;
     int ret = 0;
 
     ms_lock(&client->lock);
@@ -59,6 +61,7 @@ int ms_client_wait(MemSchedClient *client, MemSchedRegion *region,
     }
     /* Bounded: one entry a page that some thread of the guest waits for. */
     if (ret == 0) {
+        first = client->waiters_count == 0;
         make_room_locked(client);
         client->waiters[client->waiters_count++] = (MsWaiter) {
             .region = ms_region_ref(region), .page = page,
@@ -68,6 +71,10 @@ int ms_client_wait(MemSchedClient *client, MemSchedRegion *region,
         waiters_changed_locked(client);
     }
     ms_unlock(&client->lock);
+    if (first) {
+        /* The policy looks at once whose memory it could have. */
+        ms_sched_kick(client->ms->sched);
+    }
     return ret;
 }
 

@@ -177,6 +177,7 @@ void world_capture(World *w, uint64_t pages)
 
     ms_lock(&ms->ledger_lock);
     ms_ledger_capture(&ms->ledger, &c->account, pages);
+    ms_count(&c->stats_counters.captured_pages, pages);
     ms->hooks->captured(ms, c, MEMSCHED_SOURCE_KERNEL, pages, MS_HOW_MOVED);
     ms_unlock(&ms->ledger_lock);
 }

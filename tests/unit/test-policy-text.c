@@ -30,6 +30,7 @@ static void random_guest(MsPolicyGuest *g)
     g->ballooned = g_test_rand_int_range(0, 1 << 30);
     g->shares = g_test_rand_int();
     g->fixed = g_test_rand_int_range(0, 4) == 0;
+    g->held = g_test_rand_int_range(0, 4) == 0;
     fill_random(&g->memory.rests, sizeof(g->memory.rests));
     g->memory.known = true;
     g->memory.pressed_ticks = g_test_rand_int_range(0, 4);
