@@ -151,6 +151,21 @@ static void snapshot(MsSched *sched, MemSchedClient *client,
     *ret_guest = g;
 }
 
+/*
+ * What can be divided: neither parity, nor what each guest keeps to be able to
+ * give.
+ */
+static uint64_t budget_locked(const Tick *t)
+{
+    const MsLedger *ledger = &t->sched->ms->ledger;
+    uint64_t budget = less(ledger->budget, ledger->parity);
+
+    for (size_t i = 0; i < t->count; i++) {
+        budget = less(budget, t->clients[i]->account.allowance);
+    }
+    return budget;
+}
+
 static void fill_input(Tick *t, uint64_t now_ns)
 {
     MemSched *ms = t->sched->ms;
@@ -163,8 +178,7 @@ static void fill_input(Tick *t, uint64_t now_ns)
         .now_ns = now_ns, .tuning = ms_policy_tuning(),
     };
     ms_lock(&ms->ledger_lock);
-    t->input.budget = ms->ledger.budget - MIN(ms->ledger.parity,
-                                              ms->ledger.budget);
+    t->input.budget = budget_locked(t);
     t->input.free = ms_ledger_slack(&ms->ledger);
     ms_unlock(&ms->ledger_lock);
     t->input.state = ms_policy_host_state(atomic_load(&ms->host_state),
