@@ -145,6 +145,27 @@ static void hmp_info_memsched_guests(Monitor *mon, const QDict *qdict)
     }
 }
 
+static void hmp_info_memsched_decisions(Monitor *mon, const QDict *qdict)
+{
+    Error *err = NULL;
+    g_autoptr(MemschedDecisionList) list = qmp_query_memsched_decisions(&err);
+
+    if (hmp_handle_error(mon, err)) {
+        return;
+    }
+    monitor_printf(mon, "%8s %9s %-16s %-6s %9s %-12s\n", "Decision",
+                   "Ago (s)", "Guest", "Action", "MiB", "Reason");
+    for (MemschedDecisionList *entry = list; entry; entry = entry->next) {
+        const MemschedDecision *d = entry->value;
+
+        monitor_printf(mon, "%8" PRIu64 " %7" PRIu64 ".%u %-16s %-6s %9"
+                       PRIu64 " %-12s%s\n", d->number, d->age / 1000,
+                       (unsigned)(d->age % 1000 / 100), d->id,
+                       MemschedAction_str(d->action), mib(d->size), d->reason,
+                       d->dry_run ? " (dry run)" : "");
+    }
+}
+
 static void hmp_memsched_reallocate(Monitor *mon, const QDict *qdict)
 {
     Error *err = NULL;
@@ -162,6 +183,8 @@ static void hmp_memsched_register(void)
 {
     monitor_register_hmp("memsched", true, hmp_info_memsched);
     monitor_register_hmp("memsched-guests", true, hmp_info_memsched_guests);
+    monitor_register_hmp("memsched-decisions", true,
+                         hmp_info_memsched_decisions);
     monitor_register_hmp("memsched_reallocate", false,
                          hmp_memsched_reallocate);
 }

@@ -10,6 +10,16 @@
 #include "memsched/memsched.h"
 #include "qapi/qapi-types-memsched.h"
 
+/* qmp-memsched.c: no scheduler runs in this process. */
+void memsched_set_not_running(Error **errp);
+
+/*
+ * qmp-memsched.c: the guest that a command with this @id is about: a guest's
+ * own monitor knows one only, and may leave it out.  NULL and an error where
+ * that is refused.
+ */
+const char *memsched_whose(const char *id, Error **errp);
+
 /* memsched-convert.c: libmemsched's types to QAPI's; the caller frees. */
 MemschedPolicy memsched_policy_to_qapi(MemSchedPolicy policy);
 MemSchedPolicy memsched_policy_from_qapi(MemschedPolicy policy);

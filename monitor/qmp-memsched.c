@@ -31,7 +31,7 @@
 /* Longer than this is no deadline any more; in milliseconds, an hour. */
 #define DEADLINE_MAX_MS 3600000
 
-static void set_not_running(Error **errp)
+void memsched_set_not_running(Error **errp)
 {
     error_setg(errp, "No memory scheduler runs in this process; start QEMU "
                "with -object memsched,id=ID,pool=SIZE");
@@ -43,7 +43,7 @@ MemSched *memsched_hold_running(Error **errp)
     MemSched *ms = memsched_hold();
 
     if (!ms) {
-        set_not_running(errp);
+        memsched_set_not_running(errp);
     }
     return ms;
 }
@@ -95,7 +95,7 @@ MemschedGuestList *qmp_query_memsched_guests(Error **errp)
 
     /* Guests without a scheduler have states too. */
     if (!ms && !guests) {
-        set_not_running(errp);
+        memsched_set_not_running(errp);
     }
     return guests;
 }
@@ -306,7 +306,7 @@ MemschedCheck *coroutine_fn qmp_memsched_check(Error **errp)
     }
     ret = thread_pool_submit_co(check_in_thread, &message);
     if (ret == -ENODEV) {
-        set_not_running(errp);
+        memsched_set_not_running(errp);
         return NULL;
     }
     if (ret < 0 && ret != -EUCLEAN) {

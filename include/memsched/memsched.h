@@ -433,6 +433,51 @@ MEMSCHED_API size_t memsched_query_transfers(MemSched *ms,
                                              size_t max);
 
 /*
+ * What the policy decides, and why
+ */
+
+#define MEMSCHED_DECISIONS_MAX 512u     /* kept at most */
+
+/* One decision, with what it was made from; or why there is none. */
+typedef struct MemSchedDecision {
+    uint64_t number;            /* from 1, one more each; 0: none was made */
+    uint64_t age_ns;
+    char id[MEMSCHED_ID_MAX];   /* the guest's */
+    bool give;                  /* it gets; else it is to give */
+    uint64_t bytes;             /* 0: it keeps what it has */
+    bool dry_run;               /* nothing was done about it */
+    const char *reason;         /* a word: "idle", "below-min" */
+    char text[320];             /* what and why, for a person */
+    uint64_t allocated_bytes, active_bytes, wanted_bytes, entitlement_bytes;
+    uint64_t min_bytes, max_bytes, ballooned_bytes;
+    uint64_t waiting_bytes;     /* what touches that wait are taken for */
+    uint64_t outgoing_bytes;    /* asked of it before, not given yet */
+    unsigned shares, pressure;
+    uint64_t again_ms;          /* until it is asked again; 0: it may be */
+    /* the host */
+    MemSchedPolicy policy;
+    unsigned idle_tax_pct;
+    MemSchedCondition state;
+    uint64_t free_bytes, min_free_bytes;
+} MemSchedDecision;
+
+/*
+ * The last decisions, newest first; about the guest @id alone unless that is
+ * NULL.  Fills up to @max, returns how many.
+ */
+MEMSCHED_API size_t memsched_query_decisions(MemSched *ms, const char *id,
+                                             MemSchedDecision *ret_decisions,
+                                             size_t max);
+
+/*
+ * Why a guest has what it has: what the last look at it found.  -ENOENT, also
+ * before the first look.
+ */
+MEMSCHED_API int memsched_explain(MemSched *ms, const char *id,
+                                  MemSchedDecision *ret_decision,
+                                  MemSchedMessage *ret_message);
+
+/*
  * What is: queries never wait for a guest
  */
 

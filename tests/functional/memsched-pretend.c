@@ -205,6 +205,54 @@ size_t memsched_query_transfers(MemSched *ms, MemSchedTransferInfo *ret_infos,
     return 2;
 }
 
+static void decision_web(MemSchedDecision *d)
+{
+    *d = (MemSchedDecision) {
+        .number = 701, .age_ns = UINT64_C(702999999), .id = "web",
+        .give = true, .bytes = 703, .dry_run = true, .reason = "pressure",
+        .text = "web gets it.", .allocated_bytes = 704, .active_bytes = 705,
+        .wanted_bytes = 706, .entitlement_bytes = 707, .min_bytes = 708,
+        .max_bytes = 709, .ballooned_bytes = 710, .waiting_bytes = 711,
+        .outgoing_bytes = 712, .shares = 713, .pressure = 714,
+        .again_ms = 715, .policy = MEMSCHED_POLICY_IDLE_TAX,
+        .idle_tax_pct = 716, .state = MEMSCHED_CONDITION_LOW,
+        .free_bytes = 717, .min_free_bytes = 718,
+    };
+}
+
+size_t memsched_query_decisions(MemSched *ms, const char *id,
+                                MemSchedDecision *ret_decisions, size_t max)
+{
+    if (max < 2 || (id && strcmp(id, "web"))) {
+        return 0;
+    }
+    decision_web(&ret_decisions[0]);
+    if (id) {
+        return 1;
+    }
+    ret_decisions[1] = (MemSchedDecision) {
+        .number = 700, .id = "db", .bytes = 3 << 20, .reason = "idle",
+        .text = "db gives it.",
+    };
+    return 2;
+}
+
+int memsched_explain(MemSched *ms, const char *id,
+                     MemSchedDecision *ret_decision,
+                     MemSchedMessage *ret_message)
+{
+    if (strcmp(id, "web")) {
+        snprintf(ret_message->text, sizeof(ret_message->text),
+                 "no guest is named %s", id);
+        return -ENOENT;
+    }
+    decision_web(ret_decision);
+    ret_decision->bytes = 0;
+    ret_decision->number = 0;
+    ret_decision->text[3] = '!';
+    return 0;
+}
+
 void memsched_query(MemSched *ms, MemSchedInfo *ret_info)
 {
     *ret_info = (MemSchedInfo) {

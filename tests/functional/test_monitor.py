@@ -103,7 +103,16 @@ COMMANDS = {
     'memsched-reallocate': {'from': 'web', 'to': 'db', 'size': 4096},
     'memsched-set-guest': {'id': 'web', 'shares': 7},
     'memsched-set': {'idle-tax': 50},
-    'memsched-translate': {'id': 'web', 'gpa': 0}}
+    'memsched-translate': {'id': 'web', 'gpa': 0},
+    'query-memsched-decisions': {}, 'memsched-explain': {'id': 'web'}}
+DECISION = {
+    'number': 701, 'age': 702, 'id': 'web', 'action': 'give', 'size': 703,
+    'reason': 'pressure', 'text': 'web gets it.', 'dry-run': True,
+    'allocated': 704, 'active': 705, 'wanted': 706, 'entitlement': 707,
+    'min': 708, 'max': 709, 'ballooned': 710, 'waiting': 711,
+    'outgoing': 712, 'shares': 713, 'pressure': 714, 'again': 715,
+    'policy': 'idle-tax', 'idle-tax': 716, 'state': 'low', 'free': 717,
+    'min-free': 718}
 EVENTS = ['MEMSCHED_TRANSFER_COMPLETED', 'MEMSCHED_CONDITION_CHANGED',
           'MEMSCHED_GUEST_UNRESPONSIVE', 'MEMSCHED_GUEST_STALLED',
           'MEMSCHED_GUEST_STATE']
@@ -184,6 +193,21 @@ class Answers(Monitor):
             self.assertEqual(started, {'id': 0x8000000000000001})
             echo = self.qmp.command('query-memsched-transfers')[1]['reason']
             self.assertEqual(echo, f'a b {(1 << 62) + number} {number}')
+
+    def test_decisions_show_each_figure_in_its_place(self):
+        web, other = self.qmp.command('query-memsched-decisions')
+        self.assertEqual(web, DECISION)
+        self.assertEqual((other['action'], other['id']), ('take', 'db'))
+        self.assertNotIn('again', other)
+
+    def test_explain_says_how_it_is_and_what_was_decided(self):
+        self.assertEqual(
+            self.qmp.command('memsched-explain', id='web'),
+            {'id': 'web', 'text': 'web!gets it.', 'decisions': [DECISION],
+             'now': {**DECISION, 'number': 0, 'size': 0, 'action': 'keep',
+                     'text': 'web!gets it.'}})
+        self.refused('no guest is named x', 'memsched-explain', id='x')
+        self.refused("Parameter 'id' is missing", 'memsched-explain')
 
     def test_set_guest_passes_on_what_is_given_and_no_more(self):
         self.refused('1 5 0 0 0 0', 'memsched-set-guest', id='web', min=5)
@@ -400,6 +424,14 @@ class Human(Monitor):
             'reason, 0 s left'])
         self.assertEqual(lines[6].split()[0], 'db')
         self.assertEqual(len(lines), 7)
+
+    def test_info_memsched_decisions_is_a_table(self):
+        lines = self.qmp.hmp('info memsched-decisions').splitlines()
+        self.assertEqual(lines[0].split(), [
+            'Decision', 'Ago', '(s)', 'Guest', 'Action', 'MiB', 'Reason'])
+        self.assertEqual([line.split() for line in lines[1:]], [
+            ['701', '0.7', 'web', 'give', '0', 'pressure', '(dry', 'run)'],
+            ['700', '0.0', 'db', 'take', '3', 'idle']])
 
     def test_reallocate_takes_mib_and_suffixes(self):
         self.assertEqual(self.qmp.hmp('memsched_reallocate web db 16'),

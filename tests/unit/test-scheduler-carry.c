@@ -9,6 +9,7 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
+#include <errno.h>
 #include <glib.h>
 #include <string.h>
 
@@ -252,6 +253,37 @@ static void test_a_guest_that_thrashes_is_left_alone(void)
     world_free(w);
 }
 
+static void test_each_guest_is_explained_in_words_and_numbers(void)
+{
+    World *w = hungry_world();
+    MemSchedDecision d[4];
+    MemSchedMessage message;
+
+    world_step(w, SECOND);
+    fake_advance(w->fake, 300 * MS_NS);
+    g_assert_cmpint(memsched_explain(w->ms, "a", &d[0], &message), ==, 0);
+    g_assert_cmpstr(d[0].id, ==, "a");
+    g_assert_cmpstr(d[0].reason, ==, "idle");
+    g_assert_cmpuint(d[0].age_ns, ==, 300 * MS_NS);
+    g_assert_cmpuint(d[0].bytes, ==, 12288 * PAGE);
+    g_assert_cmpuint(d[0].allocated_bytes, ==, 50000 * PAGE);
+    g_assert_false(d[0].give);
+    g_assert_nonnull(strstr(d[0].text, "a gives 48 MiB: holds 195 MiB, uses "
+                                       "20, is entitled to "));
+    g_assert_cmpint(memsched_explain(w->ms, "c", &d[0], &message), ==,
+                    -ENOENT);
+    g_assert_cmpstr(message.text, ==, "there is no guest 'c'");
+
+    g_assert_cmpuint(memsched_query_decisions(w->ms, NULL, d, 4), ==, 2);
+    g_assert_cmpstr(d[0].id, ==, "b");
+    g_assert_true(d[0].give);
+    g_assert_cmpuint(d[1].number + 1, ==, d[0].number);
+    g_assert_cmpuint(memsched_query_decisions(w->ms, NULL, d, 1), ==, 1);
+    g_assert_cmpuint(memsched_query_decisions(w->ms, "a", d, 4), ==, 1);
+    g_assert_cmpuint(memsched_query_decisions(w->ms, "c", d, 4), ==, 0);
+    world_free(w);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -271,5 +303,7 @@ int main(int argc, char **argv)
                     test_a_guest_that_does_not_answer_is_not_asked_any_more);
     g_test_add_func("/carry/a-guest-that-thrashes-is-left-alone",
                     test_a_guest_that_thrashes_is_left_alone);
+    g_test_add_func("/carry/each-guest-is-explained-in-words-and-numbers",
+                    test_each_guest_is_explained_in_words_and_numbers);
     return g_test_run();
 }
