@@ -152,13 +152,13 @@ static void snapshot(MsSched *sched, MemSchedClient *client,
 }
 
 /*
- * What can be divided: neither parity, nor what each guest keeps to be able to
- * give.
+ * What can be divided: not what keeps parity and held pages, nor what each guest
+ * keeps to be able to give.
  */
 static uint64_t budget_locked(const Tick *t)
 {
     const MsLedger *ledger = &t->sched->ms->ledger;
-    uint64_t budget = less(ledger->budget, ledger->parity);
+    uint64_t budget = less(ledger->budget, ledger->parity + ledger->held);
 
     for (size_t i = 0; i < t->count; i++) {
         budget = less(budget, t->clients[i]->account.allowance);
