@@ -80,6 +80,7 @@ typedef struct MsTagSearch {
     uint64_t found;             /* captured in it */
     uint64_t next_ns;           /* not before */
     uint64_t backoff_ns;
+    uint64_t again_ns;          /* parts that were passed over; UINT64_MAX */
     /* thrash: see tagger.c */
     uint64_t window_ns, window_captured, window_returned;
     uint64_t rest_until_ns;

@@ -20,12 +20,16 @@
  * Huge pages.  One whose 512 pages are all candidates moves whole and stays
  * huge.  If one of them turns out not to be a tag, all of it goes back as it
  * came; a part of a huge page is taken only with @split (the host is short, or
- * a transfer waits for it), by copies of the pages that stay.
+ * a transfer waits for it), by copies of the pages that stay, and not while an
+ * order of one of its pages runs: what is missing is being tagged just now.
+ * Near the end of its time an order is not waited for any more.
  *
  * Locks: the region's, then apps->lock; none is held in a move or comparison.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
+
+#include <glib.h>
 
 #include "app.h"
 #include "capture-int.h"
@@ -33,6 +37,9 @@
 #include "instance.h"
 
 #define FRAME_PAGES MS_PAGESET_PAGES
+
+/* What an order has not made whole so long before its deadline, it will not. */
+#define NEAR_NS UINT64_C(250000000)
 
 static MsScanFrame *scan_frame(const MsCapture *c, unsigned index)
 {
@@ -52,6 +59,22 @@ static bool is_tag(const MsCapture *c, const MsScanFrame *sf, unsigned page,
                         sf->sequence[page]);
 }
 
+static void wait_until(MsCaptureTags *tc, uint64_t when_ns)
+{
+    if (tc->again_ns == 0 || when_ns < tc->again_ns) {
+        tc->again_ns = when_ns;
+    }
+}
+
+/* One page of a huge page is no tag. */
+static void keep_whole(MsCaptureTags *tc, MsCaptureFrame *f, unsigned index)
+{
+    if (tc->whole_until[index] > 0) {
+        f->put_back = true;
+        wait_until(tc, tc->whole_until[index]);
+    }
+}
+
 static void verify_run(MsCapture *c, MsCaptureRun *r)
 {
     MsCaptureTags *tc = c->opaque;
@@ -68,7 +91,9 @@ static void verify_run(MsCapture *c, MsCaptureRun *r)
                         ((size_t)at << MEMSCHED_PAGE_SHIFT))) {
                 tc->rejected_pages++;
                 ms_pageset_add(&f->keep, i, 1);
-                f->put_back |= f->huge && !tc->split;
+                if (f->huge) {
+                    keep_whole(tc, f, r->index);
+                }
             }
         }
     }
@@ -132,11 +157,24 @@ static const MsCaptureOps ops = {
 
 /* ---- the batch ---- */
 
-/* Leave only pages whose number is told, of an epoch that lives. */
-static void drop_unwanted(const MsScan *scan, const MsScanFrame *sf,
-                          MsPageSet *set)
+/* 0, or until when its order may still bring what is missing. */
+static uint64_t comes_until(const MsEpoch *epoch, uint64_t now)
 {
+    return epoch->running && !epoch->cancelled &&
+           epoch->deadline_ns > now + NEAR_NS ? epoch->deadline_ns - NEAR_NS
+                                              : 0;
+}
+
+/*
+ * Leave only pages whose number is told, of an epoch that lives.  Until when
+ * more of them may come; 0: not any more.
+ */
+static uint64_t drop_unwanted(const MsScan *scan, const MsScanFrame *sf,
+                              MsPageSet *set)
+{
+    const MsSys *sys = scan->region->ms->sys;
     MsApps *apps = scan->region->client->apps;
+    uint64_t now = sys->now_ns(sys), until = 0;
     unsigned first, count;
     MsPageSet all = *set;
 
@@ -146,10 +184,25 @@ static void drop_unwanted(const MsScan *scan, const MsScanFrame *sf,
         for (unsigned i = first; i < first + count; i++) {
             if (!ms_epoch_wants(scan->epoch[sf->kind[i]], sf->sequence[i])) {
                 ms_pageset_remove(set, i, 1);
+            } else {
+                until = MAX(until, comes_until(scan->epoch[sf->kind[i]], now));
             }
         }
     }
     ms_unlock(&apps->lock);
+    return until;
+}
+
+/* A part of a huge page: not now.  A whole one may turn out to be a part. */
+static bool must_wait_locked(MsCaptureTags *tc, uint64_t frame,
+                             const MsPageSet *set, uint64_t whole_until)
+{
+    if (whole_until == 0 || ms_pageset_count(set) == FRAME_PAGES ||
+        !ms_capture_is_huge_locked(tc->scan->region, frame)) {
+        return false;
+    }
+    wait_until(tc, whole_until);
+    return true;
 }
 
 /* False: the batch is full. */
@@ -158,15 +211,16 @@ static bool add_locked(MsCaptureTags *tc, unsigned index)
     MemSchedRegion *region = tc->scan->region;
     const MsScanFrame *sf = &tc->scan->frame[index];
     unsigned before = tc->capture.frames;
+    uint64_t until;
     MsPageSet set;
 
     ms_pages_select(&region->pages, sf->frame * FRAME_PAGES, FRAME_PAGES,
                     MS_STATE_BIT(RESIDENT), &set);
     set = ms_pageset_and(&set, &sf->found);
-    drop_unwanted(tc->scan, sf, &set);
+    until = drop_unwanted(tc->scan, sf, &set);
+    until = tc->split ? until : UINT64_MAX;
     if (ms_pageset_empty(&set) ||
-        (!tc->split && ms_pageset_count(&set) < FRAME_PAGES &&
-         ms_capture_is_huge_locked(region, sf->frame))) {
+        must_wait_locked(tc, sf->frame, &set, until)) {
         return true;
     }
     /* Raised before already: not worth the way out and back. */
@@ -180,6 +234,7 @@ static bool add_locked(MsCaptureTags *tc, unsigned index)
     }
     if (tc->capture.frames > before) {
         tc->of[before] = index;
+        tc->whole_until[before] = until;
     }
     return true;
 }

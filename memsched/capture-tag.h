@@ -13,11 +13,13 @@ typedef struct MsCaptureTags {
     MsCapture capture;
     MsScan *scan;
     uint8_t of[MS_CAPTURE_FRAMES];      /* frame of the batch: of the scan */
+    uint64_t whole_until[MS_CAPTURE_FRAMES];    /* 0: parts may be taken */
     bool split;                 /* also parts of huge pages */
     bool hinted;                /* the scan looked where it was told to */
     /* results, summed up */
     uint64_t captured_pages, rejected_pages;
     unsigned flushes;
+    uint64_t again_ns;          /* parts are waited for until then; 0: none */
 } MsCaptureTags;
 
 /*

@@ -14,6 +14,11 @@
  * a figure after SLOW_NS, nothing new after IDLE_NS.  The generation rises with
  * each change that is told, and with nothing else.
  *
+ * Stalls.  The guest tells an average over ten seconds, which stays above any
+ * threshold for as long after the last stall: 14 s from 40 % to 10 %.  So what
+ * it is made of since the guest told it before is worked out, and a guest whose
+ * tasks do not wait any more is not pressed, whatever the average says.
+ *
  * What depends on other guests (the host's state, the entitlement, what could
  * be got) is looked at once a second, and the figures are rounded down to a
  * 64th of the guest's RAM, with a rounding that sticks: a guest should not read
@@ -41,6 +46,10 @@
 #define PRESSURE_MOST 10000u
 #define PSI_HIGH      2000u     /* 20 %, in hundredths of a per cent */
 #define PSI_BACK      1000u
+
+/* Averages are renewed every two seconds; older ones say nothing of one. */
+#define PSI_LEAST_NS  (2000 * NS_PER_MS)
+#define PSI_MOST_NS   (20000 * NS_PER_MS)
 
 /* 1 MiB: no figure of the host is finer. */
 #define COARSE_LEAST  256u
@@ -85,6 +94,37 @@ static uint64_t gettable(const MsConditionInput *in)
     return MIN(host, less(may, in->allocated));
 }
 
+/* ---- stalls ---- */
+
+/*
+ * The mean of stalls in @ns, at whose begin the average was @before and at
+ * whose end it is @after.  Of the old average e^-z is left, z = ns / 10 s, by
+ * (12 - 6z + z^2) / (12 + 6z + z^2); z is in thousandths, 2000 at most, so
+ * that all products stay below 10^12.
+ */
+static unsigned stalls_of(unsigned before, unsigned after, uint64_t ns)
+{
+    int64_t z = ns / (10 * NS_PER_MS);
+    int64_t rise = 12000000 + 6000 * z + z * z;
+    int64_t fall = 12000000 - 6000 * z + z * z;
+    int64_t mean = (after * rise - before * fall) / (rise - fall);
+
+    return (unsigned)CLAMP(mean, 0, 10000);
+}
+
+static void look_at_stalls(MsCondition *c, const MsConditionInput *in)
+{
+    uint64_t ns = less(in->psi_ns, c->psi_ns);
+
+    if (c->psi_ns != 0 && ns < PSI_LEAST_NS) {
+        return;
+    }
+    c->psi_now = c->psi_ns == 0 || ns > PSI_MOST_NS
+        ? in->psi_some : stalls_of(c->psi_before, in->psi_some, ns);
+    c->psi_before = in->psi_some;
+    c->psi_ns = in->psi_ns;
+}
+
 /* ---- the condition ---- */
 
 /* Below @level; below half as much again where it is so already. */
@@ -117,7 +157,8 @@ static bool is_hard(const MsCondition *c, const MsConditionInput *in,
 
     return in->asked > 0 || in->waiting > 0 ||
            pressure >= (already ? PRESSURE_BACK : PRESSURE_HIGH) ||
-           in->psi_some >= (already ? PSI_BACK : PSI_HIGH) ||
+           (in->psi_some >= (already ? PSI_BACK : PSI_HIGH) &&
+            c->psi_now >= PSI_BACK) ||
            (in->host >= MEMSCHED_CONDITION_HARD && is_over(c, in));
 }
 
@@ -149,6 +190,7 @@ static void set_state(MsCondition *c, const MsConditionInput *in)
     MemSchedCondition now;
 
     c->pressure = pressure_of(in);
+    look_at_stalls(c, in);
     now = state_of(c, in, c->pressure);
     if (now >= c->state) {
         c->bad_ns = in->now_ns;

@@ -27,6 +27,7 @@ typedef struct MsConditionInput {
     uint64_t min_free;          /* kept free ahead of demand */
     unsigned shares;
     unsigned psi_some;          /* hundredths of a per cent; 0 if untold */
+    uint64_t psi_ns;            /* when it was told */
     bool stalled;
     MemSchedCondition host;
 } MsConditionInput;
@@ -36,6 +37,8 @@ typedef struct MsCondition {
     MemSchedCondition state;    /* never CLEAR */
     uint64_t bad_ns;            /* when it last was as bad as that */
     unsigned pressure;
+    unsigned psi_before, psi_now;       /* told before; stalls since then */
+    uint64_t psi_ns;            /* when psi_before was told; 0: never */
     uint64_t coarse_ns;         /* when figures of the host were last told */
     uint64_t told_ns;
     uint64_t generation;        /* 0: nothing was told yet */
@@ -51,7 +54,8 @@ typedef struct MsCondition {
  *                  and the host is soft               host is clear
  *                  can get less than 1/32 of its RAM  3/64 (and less than all)
  *     to hard      is asked to give, a touch waits    not any more
- *                  pressure 110, PSI 20 %             103, 10 %
+ *                  pressure 110, PSI 20 %             103, 10 % or no stalls
+ *                                                     behind it any more
  *                  above entitlement, host is hard    as above
  *     to low       paused because touches wait        goes on
  *                  could be granted less than 1/64    3/128

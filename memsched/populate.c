@@ -300,12 +300,14 @@ static void put_small(Job *job)
 
 /* ---- the books ---- */
 
-/* A touch has brought back what the guest had given. */
+/* A touch has brought back what the guest had given, or an application of it. */
 static void note_returned(Job *job)
 {
     MsPageSet back = ms_pageset_and(&job->in, &job->ballooned);
     MsPageSet reported = ms_pageset_and(&job->in, &job->reported);
-    uint64_t pages = ms_pageset_count(&back) + ms_pageset_count(&reported);
+    uint64_t pages = job->p->mask == MS_STATE_BIT(TAG)
+        ? ms_pageset_count(&job->in)
+        : ms_pageset_count(&back) + ms_pageset_count(&reported);
 
     if (job->p->touched < FRAME_PAGES && pages > 0) {
         ms_client_returned(job->p->region->client, pages);

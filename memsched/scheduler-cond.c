@@ -37,7 +37,8 @@ static uint64_t less(uint64_t a, uint64_t b)
     return a > b ? a - b : 0;
 }
 
-unsigned ms_sched_psi(MemSchedClient *client, uint64_t now_ns)
+unsigned ms_sched_psi(MemSchedClient *client, uint64_t now_ns,
+                      uint64_t *ret_psi_ns)
 {
     MsApps *apps = client->apps;
     uint64_t psi = UINT64_MAX;
@@ -46,6 +47,7 @@ unsigned ms_sched_psi(MemSchedClient *client, uint64_t now_ns)
         ms_lock(&apps->lock);
         if (apps->guest_stats_ns && now_ns < apps->guest_stats_ns + FRESH_NS) {
             psi = apps->guest_stat[MEMSCHED_APP_STAT_PSI_SOME];
+            *ret_psi_ns = apps->guest_stats_ns;
         }
         ms_unlock(&apps->lock);
     }
@@ -74,7 +76,7 @@ static void snapshot(MsSched *sched, MemSchedClient *client, uint64_t now_ns,
     in->stalled = atomic_load(&client->stalled);
     in->host = atomic_load(&ms->host_state);
     in->min_free = ms->min_free_pages;
-    in->psi_some = ms_sched_psi(client, now_ns);
+    in->psi_some = ms_sched_psi(client, now_ns, &in->psi_ns);
 
     ms_lock(&client->lock);
     in->shares = client->shares;

@@ -95,8 +95,12 @@ bool ms_sched_guest_step(MsSched *sched, MemSchedClient *client,
 /* So much less in its balloon, transfers apart.  Ledger's lock held. */
 void ms_sched_lower_locked(MsSchedGuest *record, uint64_t pages);
 
-/* scheduler-cond.c: its pressure stalls, hundredths of a per cent; 0 untold */
-unsigned ms_sched_psi(MemSchedClient *client, uint64_t now_ns);
+/*
+ * scheduler-cond.c: its pressure stalls, hundredths of a per cent, and when it
+ * told them; 0 and no time if untold.
+ */
+unsigned ms_sched_psi(MemSchedClient *client, uint64_t now_ns,
+                      uint64_t *ret_psi_ns);
 
 /* scheduler-tick.c: entitlements, states, statistics, decisions. */
 void ms_sched_tick(MsSched *sched, MemSchedClient **clients, size_t count,

@@ -28,6 +28,7 @@
 #include "app.h"
 #include "app-order.h"
 #include "scheduler-int.h"
+#include "tagged.h"
 
 #define NS_PER_MS     UINT64_C(1000000)
 #define RETRY_MOST_NS (16000 * NS_PER_MS)
@@ -40,7 +41,8 @@ typedef struct Party {
     MemSchedClient *client;
     uint64_t ballooned;         /* B, G */
     uint64_t empty;             /* what could be mapped: H, P, B that its
-                                   balloon gives back, T that is released */
+                                   balloon gives back, T that is released
+                                   or that nobody is left of */
     uint64_t idle;
     bool gives;
 } Party;
@@ -78,7 +80,8 @@ static void look(MemSchedClient *client, Party *p)
                pages.count[MEMSCHED_PAGE_REPORTED] +
                (attached && responds ? pages.count[MEMSCHED_PAGE_BALLOONED]
                                      : 0) +
-               (ms_orders_usable(client) ? pages.count[MEMSCHED_PAGE_TAG] : 0);
+               (ms_orders_usable(client) ? pages.count[MEMSCHED_PAGE_TAG]
+                                         : ms_tagged_known_pages(client));
     p->idle = atomic_load(&client->idle_bytes) >> MEMSCHED_PAGE_SHIFT;
     p->gives = p->gives && responds && attached &&
                !atomic_load(&client->stalled) &&

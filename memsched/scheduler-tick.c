@@ -58,7 +58,7 @@ static uint64_t less(uint64_t a, uint64_t b)
 static uint64_t active_pages(MemSchedClient *client, uint64_t allocated,
                              uint64_t now_ns)
 {
-    uint64_t total, available, sampled;
+    uint64_t total, available, sampled, told_ns;
 
     ms_lock(&client->lock);
     total = client->stats[MEMSCHED_STAT_TOTAL];
@@ -69,7 +69,7 @@ static uint64_t active_pages(MemSchedClient *client, uint64_t allocated,
     if (sampled == 0 || now_ns > sampled + FRESH_NS ||
         total == MEMSCHED_STAT_UNKNOWN ||
         available == MEMSCHED_STAT_UNKNOWN || available > total ||
-        ms_sched_psi(client, now_ns) >= PSI_SHORT) {
+        ms_sched_psi(client, now_ns, &told_ns) >= PSI_SHORT) {
         return allocated;
     }
     return MIN((total - available) >> MEMSCHED_PAGE_SHIFT, allocated);

@@ -7,7 +7,9 @@
  * next one waits, 50 ms at first, 30 s at most, until somebody says something
  * new.  After one that found something it waits as long as the pass took, so
  * that a search takes half of a CPU at most.  Hints are looked at first, by the
- * same reader and with the same doubts.
+ * same reader and with the same doubts.  Parts of huge pages are passed over
+ * while their order runs; the search begins anew when it is not waited for any
+ * more.
  *
  * Guests take turns: STEP_FRAMES frames each, 0.2 to 0.4 ms.
  *
@@ -233,6 +235,7 @@ static uint64_t look(MsTagger *t, MemSchedRegion *region, uint64_t first,
     tc->captured_pages = 0;
     tc->rejected_pages = 0;
     tc->flushes = 0;
+    tc->again_ns = 0;
     tc->hinted = hinted;
     ms_lock(&apps->lock);
     tc->split = apps->urge_pages > 0;
@@ -257,6 +260,9 @@ static uint64_t look(MsTagger *t, MemSchedRegion *region, uint64_t first,
     apps->urge_pages -= MIN(apps->urge_pages, tc->captured_pages);
     ms_unlock(&apps->lock);
     apps->search.window_captured += tc->captured_pages;
+    if (tc->again_ns > 0) {
+        apps->search.again_ns = MIN(apps->search.again_ns, tc->again_ns);
+    }
     return tc->captured_pages;
 }
 
@@ -373,7 +379,8 @@ static bool wants_search(MsTagger *t, MsApps *apps)
     ms_unlock(&apps->lock);
 
     check_thrash(t, apps, now);
-    if (told) {
+    if (told || now >= s->again_ns) {
+        s->again_ns = UINT64_MAX;
         s->backoff_ns = 0;
         s->next_ns = MIN(s->next_ns, now + PASS_MIN_NS);
     }
@@ -393,7 +400,7 @@ static bool wants_search(MsTagger *t, MsApps *apps)
         return false;
     }
     if (!s->passing && now < s->next_ns) {
-        wake_at(t, s->next_ns);
+        wake_at(t, MIN(s->next_ns, s->again_ns));
         return false;
     }
     return true;
@@ -413,7 +420,7 @@ static void end_pass(MsTagger *t, MsTagSearch *s)
         s->next_ns = now + s->backoff_ns;
     }
     s->passing = false;
-    wake_at(t, s->next_ns);
+    wake_at(t, MIN(s->next_ns, s->again_ns));
 }
 
 static void begin_pass(MsTagger *t, MsTagSearch *s, size_t regions)

@@ -40,6 +40,13 @@ static uint64_t size_of(const BxCondition *c, int which)
     return bytes;
 }
 
+static void print_session(const BxCondition *c)
+{
+    for (size_t i = 0; i < sizeof(c->session); i++) {
+        printf("%02x", c->session[i]);
+    }
+}
+
 static void print_text(const BxCondition *c)
 {
     printf("%-22s %s\n", "condition", bx_level_name(c->level));
@@ -50,6 +57,9 @@ static void print_text(const BxCondition *c)
         printf("%-22s %" PRIu64 " MiB\n", sizes[i].name, size_of(c, i) >> 20);
     }
     printf("%-22s %" PRIu64 "\n", "generation", c->generation);
+    printf("%-22s ", "session");
+    print_session(c);
+    putchar('\n');
     printf("%-22s %" PRIu64 ".%03u s\n", "age", c->age_ms / 1000,
            (unsigned)(c->age_ms % 1000));
     if (!c->is_connected) {
@@ -66,8 +76,9 @@ static void print_json(const BxCondition *c)
     for (int i = 0; i < SIZES; i++) {
         printf(", \"%s\": %" PRIu64, sizes[i].name, size_of(c, i));
     }
-    printf(", \"generation\": %" PRIu64 ", \"age-ms\": %" PRIu64
-           ", \"connected\": %s}\n", c->generation, c->age_ms,
+    printf(", \"generation\": %" PRIu64 ", \"session\": \"", c->generation);
+    print_session(c);
+    printf("\", \"age-ms\": %" PRIu64 ", \"connected\": %s}\n", c->age_ms,
            c->is_connected ? "true" : "false");
 }
 

@@ -62,6 +62,21 @@ static void released(void *opaque, const MemSchedAppRange *range)
     ms_unlock(&a->lock);
 }
 
+static void answer(void *opaque, const MemSchedAppAnswer *answer)
+{
+    Agent *a = opaque;
+
+    ms_lock(&a->lock);
+    if (answer->status == MEMSCHED_ANSWER_QUEUED) {
+        a->queued++;
+    } else {
+        a->answer = *answer;
+        a->answers++;
+    }
+    ms_cond_broadcast(&a->cond);
+    ms_unlock(&a->lock);
+}
+
 static void poll_stats(void *opaque)
 {
     Agent *a = opaque;
@@ -73,7 +88,7 @@ static void poll_stats(void *opaque)
 
 static const MemSchedAppOps ops = {
     .reserve = reserve, .cancel = cancel, .release = release,
-    .released = released, .poll_stats = poll_stats,
+    .released = released, .answer = answer, .poll_stats = poll_stats,
 };
 
 /* ---- tags ---- */
@@ -331,4 +346,19 @@ void agent_wait_released(Agent *a, uint64_t pages)
         ms_cond_wait_ns(&a->cond, &a->lock, 1000000000);
     }
     ms_unlock(&a->lock);
+}
+
+MemSchedAppAnswer agent_wait_answer(Agent *a, unsigned answers)
+{
+    gint64 end = g_get_monotonic_time() + WAIT_US;
+    MemSchedAppAnswer last;
+
+    ms_lock(&a->lock);
+    while (a->answers < answers) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+        ms_cond_wait_ns(&a->cond, &a->lock, 1000000000);
+    }
+    last = a->answer;
+    ms_unlock(&a->lock);
+    return last;
 }

@@ -41,6 +41,8 @@ typedef struct Agent {
     unsigned releases, released_count;
     uint64_t released_pages;
     unsigned polls, cancels;
+    MemSchedAppAnswer answer;   /* the last one but "queued" */
+    unsigned answers, queued;
     bool stop;
     uint8_t session[MEMSCHED_SESSION_BYTES];
 
@@ -73,6 +75,8 @@ void agent_assert_tag(const Agent *agent, const MemSchedAppOrder *order,
 void agent_wait_captured(Agent *agent, uint64_t pages);
 void agent_wait_worked(Agent *agent, unsigned orders);
 void agent_wait_released(Agent *agent, uint64_t pages);
+/* Until so many requests have their last answer: the last of these. */
+MemSchedAppAnswer agent_wait_answer(Agent *agent, unsigned answers);
 
 /* The application's own line in the query. */
 MemSchedAppInfo agent_query(Agent *agent, uint32_t app);

@@ -9,139 +9,24 @@
 #include <glib.h>
 #include <string.h>
 
-#include "agent.h"
 #include "app.h"
+#include "apps-world.h"
 #include "balloon.h"
 #include "instance.h"
-#include "transfers.h"
-
-#define FRAMES(n) ((uint64_t)(n) * MEMSCHED_FRAME_SIZE)
-#define WAIT_US   (30 * G_USEC_PER_SEC)
-
-typedef struct World {
-    MemSched *ms;
-    Guest *a, *b;
-    Agent *agent;
-} World;
-
-/* Guest a has 12 frames filled with seed 1; its agent owns frames 2 to 9. */
-static World *world_new(void)
-{
-    World *w = g_new0(World, 1);
-
-    w->ms = guest_start(FRAMES(32));
-    w->a = guest_new(w->ms, "a", FRAMES(12), 0);
-    w->b = guest_new(w->ms, "b", FRAMES(12), 0);
-    guest_fill(w->a, 0, 12 * 512, 1);
-    w->agent = agent_new(w->a, 2 * 512, 8 * 512);
-    return w;
-}
-
-static void world_free(World *w)
-{
-    guest_check(w->ms);
-    if (w->agent) {
-        agent_free(w->agent);
-        guest_check(w->ms);
-    }
-    guest_free(w->a);
-    if (w->b) {
-        guest_free(w->b);
-    }
-    guest_stop(w->ms);
-    g_free(w);
-}
-
-/* ---- transfers ---- */
-
-static uint64_t begin(World *w, uint64_t pages, MemSchedSource source,
-                      unsigned deadline_ms)
-{
-    return transfer_start(w->ms, "a", "b", pages << MEMSCHED_PAGE_SHIFT,
-                          source, deadline_ms);
-}
-
-/* Wait, bounded, until so much of it is mapped in guest b. */
-static void wait_moved(World *w, uint64_t id, uint64_t pages)
-{
-    gint64 end = g_get_monotonic_time() + WAIT_US;
-    MemSchedTransferInfo info[256];
-    uint64_t moved = 0;
-
-    while (moved < pages) {
-        size_t count = memsched_query_transfers(w->ms, info, 256);
-
-        g_assert_cmpint(g_get_monotonic_time(), <, end);
-        for (size_t i = 0; i < count; i++) {
-            if (info[i].id == id) {
-                moved = info[i].moved_bytes >> MEMSCHED_PAGE_SHIFT;
-            }
-        }
-        g_usleep(200);
-    }
-}
-
-/* The agent gives so much, all of it by applications. */
-static MemSchedTransferInfo give(World *w, uint64_t pages)
-{
-    MemSchedTransferInfo info = transfer_wait(w->ms, begin(
-        w, pages, MEMSCHED_SOURCE_APPLICATION, 20000));
-
-    g_assert_cmpint(info.state, ==, MEMSCHED_TRANSFER_COMPLETED);
-    g_assert_cmpuint(info.moved_bytes, ==, pages * MEMSCHED_PAGE_SIZE);
-    guest_check(w->ms);
-    return info;
-}
-
-static MemSchedPageState state_of(World *w, uint64_t page)
-{
-    MemSchedTranslation t;
-
-    g_assert_cmpint(memsched_translate(w->ms, "a", page << MEMSCHED_PAGE_SHIFT,
-                                       &t, NULL), ==, 0);
-    return t.state;
-}
-
-static uint64_t credited(World *w)
-{
-    MemSchedClientInfo info;
-
-    guest_query(w->a, &info);
-    return info.ballooned_application_bytes >> MEMSCHED_PAGE_SHIFT;
-}
-
-static uint64_t known(World *w)
-{
-    MemSchedAppsInfo info;
-
-    g_assert_cmpint(memsched_query_apps(w->ms, "a", &info), ==, 0);
-    return info.known_bytes >> MEMSCHED_PAGE_SHIFT;
-}
-
-/* Wait, bounded, until so many pages of a are known without credit. */
-static void wait_known(World *w, uint64_t pages)
-{
-    gint64 end = g_get_monotonic_time() + WAIT_US;
-
-    while (known(w) != pages) {
-        g_assert_cmpint(g_get_monotonic_time(), <, end);
-        g_usleep(200);
-    }
-}
 
 /* ---- the way there ---- */
 
 static void test_transfer_takes_what_the_agent_sets_aside(void)
 {
     World *w = world_new();
-    MemSchedTransferInfo info = give(w, 3 * 512 + 100);
+    MemSchedTransferInfo info = apps_give(w, 3 * 512 + 100);
     MemSchedInfo all;
     uint64_t first, count;
 
     g_assert_cmpuint(info.copied_bytes + info.discarded_bytes, ==, 0);
     g_assert_cmpuint(info.captured_bytes, ==, info.moved_bytes);
-    g_assert_cmpuint(credited(w), ==, 3 * 512 + 100);
-    g_assert_cmpuint(known(w), ==, 0);
+    g_assert_cmpuint(apps_credited(w), ==, 3 * 512 + 100);
+    g_assert_cmpuint(apps_known(w), ==, 0);
     g_assert_cmpuint(agent_query(w->agent, 1).captured_bytes, ==,
                      info.moved_bytes);
     g_assert_cmpuint(agent_query(w->agent, 1).reserved_bytes, ==,
@@ -175,11 +60,12 @@ static void test_hints_lead_to_the_pages(void)
     /* No search meanwhile: hints and pages are there when it begins. */
     memsched_client_inhibit(w->a->client, true);
     w->agent->hints = true;
-    id = begin(w, 4 * 512, MEMSCHED_SOURCE_APPLICATION, 20000);
+    id = apps_begin(w, 4 * 512, MEMSCHED_SOURCE_APPLICATION, 20000);
     agent_wait_worked(w->agent, 1);
-    g_assert_cmpuint(credited(w), ==, 0);
+    g_assert_cmpuint(apps_credited(w), ==, 0);
     memsched_client_inhibit(w->a->client, false);
-    g_assert_cmpint(transfer_wait(w->ms, id).state, ==, MEMSCHED_TRANSFER_COMPLETED);
+    g_assert_cmpint(apps_wait_end(w, id).state, ==,
+                    MEMSCHED_TRANSFER_COMPLETED);
     info = agent_query_all(w->agent);
     g_assert_cmpuint(info.counters.found_by_hint, ==, 4 * 512);
     g_assert_cmpuint(info.counters.found_by_scan, ==, 0);
@@ -197,7 +83,7 @@ static void test_calls_that_do_not_fit_an_order_are_refused(void)
     g_assert_cmpint(memsched_app_reserved(c, 1, &r, 0, 0), ==, -ENOENT);
     g_assert_cmpint(memsched_app_unmapped(c, &r), ==, -ENOENT);
     w->agent->quiet = true;
-    begin(w, 512, MEMSCHED_SOURCE_APPLICATION, 20000);
+    apps_begin(w, 512, MEMSCHED_SOURCE_APPLICATION, 20000);
     ms_lock(&w->agent->lock);
     while (w->agent->epochs == 0) {
         g_assert_true(ms_cond_wait_ns(&w->agent->cond, &w->agent->lock,
@@ -232,7 +118,7 @@ static void test_calls_that_do_not_fit_an_order_are_refused(void)
     /* no RAM there: looked up, and passed over */
     hint = (MemSchedAppHint) { .gpa = UINT64_C(1) << 40, .count_pages = 1 };
     g_assert_cmpint(memsched_app_hints(c, 1, o->epoch, &hint, 1), ==, 0);
-    g_assert_cmpuint(credited(w), ==, 0);
+    g_assert_cmpuint(apps_credited(w), ==, 0);
     world_free(w);
 }
 
@@ -245,11 +131,11 @@ static void test_touch_gives_the_tag_and_a_later_search_takes_it_again(void)
     char *content = g_malloc(MEMSCHED_PAGE_SIZE);
     uint64_t page = 2 * 512 + 77;
 
-    give(w, 2 * 512);
+    apps_give(w, 2 * 512);
     /* its content is to be had without a fault */
     g_assert_cmpint(memsched_region_tag_content(w->a->region, page, content),
                     ==, 0);
-    g_assert_cmpint(state_of(w, page), ==, MEMSCHED_PAGE_TAG);
+    g_assert_cmpint(apps_state(w, page), ==, MEMSCHED_PAGE_TAG);
     agent_assert_tag(w->agent, o, 77, page);
     g_assert_cmpint(memcmp(content, w->a->ram + page * 4096, 4096), ==, 0);
     g_assert_cmpint(memsched_region_tag_content(w->a->region, 0, content), ==,
@@ -258,9 +144,9 @@ static void test_touch_gives_the_tag_and_a_later_search_takes_it_again(void)
                                                 content), ==, -EINVAL);
     g_free(content);
     /* that page alone came, and it is taken again */
-    g_assert_cmpint(state_of(w, page + 1), ==, MEMSCHED_PAGE_TAG);
+    g_assert_cmpint(apps_state(w, page + 1), ==, MEMSCHED_PAGE_TAG);
     agent_wait_captured(w->agent, 2 * 512);
-    g_assert_cmpint(state_of(w, page), ==, MEMSCHED_PAGE_TAG);
+    g_assert_cmpint(apps_state(w, page), ==, MEMSCHED_PAGE_TAG);
     g_assert_cmpuint(agent_query_all(w->agent).counters.returned_by_fault, ==,
                      1);
     g_assert_cmpuint(agent_query_all(w->agent).counters.recaptured, ==, 1);
@@ -279,7 +165,7 @@ static void test_guest_that_takes_its_pages_back_is_left_alone(void)
     uint64_t touched = 0;
     gint64 end;
 
-    give(w, 4 * 512);
+    apps_give(w, 4 * 512);
     before = agent_query_all(w->agent);
     /* Touch them all, again and again, for three seconds. */
     end = g_get_monotonic_time() + 3 * G_USEC_PER_SEC;
@@ -296,25 +182,59 @@ static void test_guest_that_takes_its_pages_back_is_left_alone(void)
     world_free(w);
 }
 
+static void test_touched_tags_are_thrash_of_their_guest(void)
+{
+    World *w = world_new();
+    const MemSchedAppOrder *o = &w->agent->epoch[0].order;
+    MemSchedClientInfo info;
+    uint64_t released;
+
+    apps_give(w, 4 * 512);
+    /* What the host gives back is no thrash. */
+    released = 512;
+    {
+        MemSchedAppRange r = {
+            .app = 1, .epoch = o->epoch, .first_seq = 0,
+            .count_pages = released,
+        };
+
+        g_assert_cmpint(memsched_app_release(w->a->client, &r, 0), ==, 0);
+        agent_wait_released(w->agent, released);
+    }
+    guest_query(w->a, &info);
+    g_assert_cmpuint(info.returned_pages, ==, 0);
+    g_assert_cmpuint(info.backoffs, ==, 0);
+    for (uint64_t i = released; i < 4 * 512; i++) {
+        agent_assert_tag(w->agent, o, i, 2 * 512 + i);
+    }
+    guest_query(w->a, &info);
+    g_assert_cmpuint(info.returned_pages, ==,
+                     agent_query_all(w->agent).counters.returned_by_fault);
+    g_assert_cmpuint(info.returned_pages, >=, 4 * 512 - released);
+    g_assert_cmpuint(info.backoffs, >, 0);
+    g_assert_cmpuint(info.backoff_ns, >, 0);
+    world_free(w);
+}
+
 static void test_release_by_the_guest_brings_tags_back(void)
 {
     World *w = world_new();
     const MemSchedAppOrder *o = &w->agent->epoch[0].order;
     MemSchedAppRange r;
 
-    give(w, 4 * 512);
+    apps_give(w, 4 * 512);
     r = (MemSchedAppRange) {
         .app = 1, .epoch = o->epoch, .first_seq = 512, .count_pages = 700,
     };
     w->agent->keeps = true;
     g_assert_cmpint(memsched_app_release(w->a->client, &r,
                                          MEMSCHED_REASON_PRESSURE), ==, 0);
-    g_assert_cmpuint(credited(w), ==, 4 * 512 - 700);
+    g_assert_cmpuint(apps_credited(w), ==, 4 * 512 - 700);
     agent_wait_released(w->agent, 700);
-    g_assert_cmpint(state_of(w, 2 * 512 + 511), ==, MEMSCHED_PAGE_TAG);
-    g_assert_cmpint(state_of(w, 3 * 512), ==, MEMSCHED_PAGE_RESIDENT);
-    g_assert_cmpint(state_of(w, 3 * 512 + 699), ==, MEMSCHED_PAGE_RESIDENT);
-    g_assert_cmpint(state_of(w, 3 * 512 + 700), ==, MEMSCHED_PAGE_TAG);
+    g_assert_cmpint(apps_state(w, 2 * 512 + 511), ==, MEMSCHED_PAGE_TAG);
+    g_assert_cmpint(apps_state(w, 3 * 512), ==, MEMSCHED_PAGE_RESIDENT);
+    g_assert_cmpint(apps_state(w, 3 * 512 + 699), ==, MEMSCHED_PAGE_RESIDENT);
+    g_assert_cmpint(apps_state(w, 3 * 512 + 700), ==, MEMSCHED_PAGE_TAG);
     for (uint64_t i = 512; i < 512 + 700; i++) {
         agent_assert_tag(w->agent, o, i, 2 * 512 + i);
     }
@@ -323,8 +243,8 @@ static void test_release_by_the_guest_brings_tags_back(void)
     g_assert_cmpuint(agent_query_all(w->agent).counters.returned_by_fault, ==,
                      0);
     /* never taken again, though they still hold their tags */
-    give(w, 512);
-    g_assert_cmpint(state_of(w, 3 * 512), ==, MEMSCHED_PAGE_RESIDENT);
+    apps_give(w, 512);
+    g_assert_cmpint(apps_state(w, 3 * 512), ==, MEMSCHED_PAGE_RESIDENT);
     /* a whole frame came back huge */
     {
         MemSchedTranslation t;
@@ -341,22 +261,22 @@ static void test_unmapped_pages_earn_nothing_and_come_back_by_touch(void)
     const MemSchedAppOrder *o = &w->agent->epoch[0].order;
     MemSchedAppRange r;
 
-    give(w, 2 * 512);
+    apps_give(w, 2 * 512);
     /* The transfer may end before the order does. */
     agent_wait_worked(w->agent, 1);
     r = (MemSchedAppRange) {
         .app = 1, .epoch = o->epoch, .count_pages = 512,
     };
     g_assert_cmpint(memsched_app_unmapped(w->a->client, &r), ==, 0);
-    g_assert_cmpuint(credited(w), ==, 512);
-    g_assert_cmpuint(known(w), ==, 512);
+    g_assert_cmpuint(apps_credited(w), ==, 512);
+    g_assert_cmpuint(apps_known(w), ==, 512);
     memsched_client_inhibit(w->a->client, true);    /* not found again yet */
     agent_assert_tag(w->agent, o, 3, 2 * 512 + 3);
-    wait_known(w, 511);
+    apps_wait_known(w, 511);
     memsched_client_inhibit(w->a->client, false);
     r.first_seq = 512;
     g_assert_cmpint(memsched_app_unmapped(w->a->client, &r), ==, 0);
-    g_assert_cmpuint(credited(w), ==, 0);
+    g_assert_cmpuint(apps_credited(w), ==, 0);
     /* the epoch is over: said again, it is no error */
     g_assert_cmpint(memsched_app_unmapped(w->a->client, &r), ==, 0);
     g_assert_cmpint(memsched_app_release(w->a->client, &r, 0), ==, -ENOENT);
@@ -371,22 +291,22 @@ static void test_inflate_report_and_deflate_of_tag_pages(void)
     const MemSchedAppOrder *o = &w->agent->epoch[0].order;
     MemSchedOpResult result;
 
-    give(w, 4 * 512);
+    apps_give(w, 4 * 512);
     result = guest_inflate(w->a, 2 * 512, 100, false);
     g_assert_cmpuint(result.noop_pages, ==, 100);
     result = guest_inflate(w->a, 2 * 512 + 100, 100, true);
     g_assert_cmpuint(result.noop_pages, ==, 100);
-    g_assert_cmpint(state_of(w, 2 * 512 + 199), ==, MEMSCHED_PAGE_BALLOONED);
+    g_assert_cmpint(apps_state(w, 2 * 512 + 199), ==, MEMSCHED_PAGE_BALLOONED);
     result = guest_report(w->a, 3 * 512, 512);
     g_assert_cmpuint(result.noop_pages, ==, 512);
-    g_assert_cmpint(state_of(w, 3 * 512), ==, MEMSCHED_PAGE_REPORTED);
-    g_assert_cmpuint(credited(w), ==, 4 * 512 - 200 - 512);
+    g_assert_cmpint(apps_state(w, 3 * 512), ==, MEMSCHED_PAGE_REPORTED);
+    g_assert_cmpuint(apps_credited(w), ==, 4 * 512 - 200 - 512);
     guest_assert_zero(w->a, 2 * 512, 1);
     guest_assert_zero(w->a, 3 * 512, 1);
     /* an odd guest deflates what it has set aside: the tag, not zeros */
     result = guest_deflate(w->a, 4 * 512, 10);
     g_assert_cmpuint(result.populated_pages, ==, 10);
-    g_assert_cmpint(state_of(w, 4 * 512 + 9), ==, MEMSCHED_PAGE_RESIDENT);
+    g_assert_cmpint(apps_state(w, 4 * 512 + 9), ==, MEMSCHED_PAGE_RESIDENT);
     for (unsigned i = 0; i < 10; i++) {
         agent_assert_tag(w->agent, o, 2 * 512 + i, 4 * 512 + i);
     }
@@ -398,14 +318,14 @@ static void test_resets_of_device_and_machine(void)
     World *w = world_new();
     const MemSchedAppOrder *o = &w->agent->epoch[0].order;
 
-    give(w, 2 * 512);
+    apps_give(w, 2 * 512);
     memsched_reset(w->a->client, MEMSCHED_RESET_DEVICE);
-    g_assert_cmpuint(credited(w), ==, 2 * 512);
+    g_assert_cmpuint(apps_credited(w), ==, 2 * 512);
     agent_assert_tag(w->agent, o, 5, 2 * 512 + 5);
     memsched_reset(w->a->client, MEMSCHED_RESET_SYSTEM);
-    g_assert_cmpuint(credited(w), ==, 0);
-    g_assert_cmpuint(known(w), ==, 0);
-    g_assert_cmpint(state_of(w, 2 * 512), ==, MEMSCHED_PAGE_HOLE);
+    g_assert_cmpuint(apps_credited(w), ==, 0);
+    g_assert_cmpuint(apps_known(w), ==, 0);
+    g_assert_cmpint(apps_state(w, 2 * 512), ==, MEMSCHED_PAGE_HOLE);
     guest_assert_zero(w->a, 2 * 512, 1);
     guest_assert(w->a, 0, 2 * 512, 1);
     world_free(w);
@@ -415,14 +335,14 @@ static void test_restored_pages_are_no_tags_any_more(void)
 {
     World *w = world_new();
 
-    give(w, 2 * 512);
+    apps_give(w, 2 * 512);
     g_assert_cmpint(memsched_region_restore(w->a->region, 2 * 512, 512,
                                             MEMSCHED_PAGE_BALLOONED), ==, 0);
     g_assert_cmpint(memsched_region_restore(w->a->region, 3 * 512, 100,
                                             MEMSCHED_PAGE_REPORTED), ==, 0);
-    g_assert_cmpint(state_of(w, 2 * 512), ==, MEMSCHED_PAGE_BALLOONED);
-    g_assert_cmpint(state_of(w, 3 * 512), ==, MEMSCHED_PAGE_REPORTED);
-    g_assert_cmpuint(credited(w), ==, 412);
+    g_assert_cmpint(apps_state(w, 2 * 512), ==, MEMSCHED_PAGE_BALLOONED);
+    g_assert_cmpint(apps_state(w, 3 * 512), ==, MEMSCHED_PAGE_REPORTED);
+    g_assert_cmpuint(apps_credited(w), ==, 412);
     world_free(w);
 }
 
@@ -431,32 +351,32 @@ static void test_epochs_die_with_session_application_and_connection(void)
     World *w = world_new();
     const MemSchedAppOrder *o = &w->agent->epoch[0].order;
 
-    give(w, 512);
+    apps_give(w, 512);
     memsched_client_new_session(w->a->client, w->agent->session);
-    g_assert_cmpuint(credited(w), ==, 0);
-    g_assert_cmpuint(known(w), ==, 512);
+    g_assert_cmpuint(apps_credited(w), ==, 0);
+    g_assert_cmpuint(apps_known(w), ==, 512);
     /* the content is known for ever, and still the guest's */
     memsched_client_inhibit(w->a->client, true);    /* not found again yet */
     agent_assert_tag(w->agent, o, 9, 2 * 512 + 9);
-    wait_known(w, 511);
+    apps_wait_known(w, 511);
     memsched_client_inhibit(w->a->client, false);
 
     agent_add(w->agent, 1, 5, true, UINT64_MAX);
-    give(w, 512);
-    g_assert_cmpuint(credited(w), ==, 512);
+    apps_give(w, 512);
+    g_assert_cmpuint(apps_credited(w), ==, 512);
     memsched_app_unregister(w->a->client, 1);
-    g_assert_cmpuint(credited(w), ==, 0);
-    g_assert_cmpuint(known(w), >=, 1023);
-    g_assert_cmpuint(known(w), <=, 1024);
+    g_assert_cmpuint(apps_credited(w), ==, 0);
+    g_assert_cmpuint(apps_known(w), >=, 1023);
+    g_assert_cmpuint(apps_known(w), <=, 1024);
 
     agent_add(w->agent, 1, 5, true, UINT64_MAX);
-    give(w, 512);
-    g_assert_cmpuint(credited(w), ==, 512);
+    apps_give(w, 512);
+    g_assert_cmpuint(apps_credited(w), ==, 512);
     agent_free(w->agent);
     w->agent = NULL;
-    g_assert_cmpuint(credited(w), ==, 0);
-    g_assert_cmpuint(known(w), >=, 1023 + 512);
-    g_assert_cmpuint(known(w), <=, 1024 + 512);
+    g_assert_cmpuint(apps_credited(w), ==, 0);
+    g_assert_cmpuint(apps_known(w), >=, 1023 + 512);
+    g_assert_cmpuint(apps_known(w), <=, 1024 + 512);
     world_free(w);
 }
 
@@ -472,7 +392,7 @@ static void give_back(World *w, uint64_t pages)
     uint64_t id;
 
     g_assert_cmpint(memsched_reallocate(w->ms, &o, &id, &message), ==, 0);
-    info = transfer_wait(w->ms, id);
+    info = apps_wait_end(w, id);
     g_assert_cmpint(info.state, ==, MEMSCHED_TRANSFER_COMPLETED);
 }
 
@@ -483,15 +403,15 @@ static void test_transfer_fills_pages_that_an_application_left(void)
     MemSchedAppOrder order;
 
     guest_fill(w->b, 0, 4 * 512, 2);
-    give(w, 4 * 512);
+    apps_give(w, 4 * 512);
     order = w->agent->epoch[0].order;
     agent_wait_worked(w->agent, 1);
     /* The guest holds no other page without a frame. */
     memsched_app_unregister(w->a->client, 1);
-    wait_known(w, 4 * 512);
+    apps_wait_known(w, 4 * 512);
 
     give_back(w, 3 * 512);
-    wait_known(w, 512);
+    apps_wait_known(w, 512);
     guest_check(w->ms);
     for (uint64_t i = 0; i < 4 * 512; i++) {
         agent_assert_tag(w->agent, &order, i, w->agent->epoch[0].page + i);
@@ -506,14 +426,14 @@ static void test_application_makes_the_room_that_the_balloon_cannot(void)
     Balloon *b = balloon_new(w->b, 0, 8 * 512, true), *a;
 
     guest_fill(w->b, 0, 4 * 512, 2);
-    give(w, 4 * 512);
+    apps_give(w, 4 * 512);
     agent_wait_worked(w->agent, 1);
     /* Half of each of two frames: given, and not taken. */
     a = balloon_new(w->a, 10 * 512 + 256, 512, true);
     balloon_set(a, 512);
 
     give_back(w, 4 * 512);
-    g_assert_cmpuint(credited(w), ==, 0);
+    g_assert_cmpuint(apps_credited(w), ==, 0);
     guest_check(w->ms);
     balloon_free(a);
     balloon_free(b);
@@ -528,19 +448,19 @@ static void test_copies_are_known_and_earn_nothing(void)
     const MemSchedAppOrder *o = &w->agent->epoch[0].order;
     uint64_t from = 2 * 512 + 20;
 
-    give(w, 512);
+    apps_give(w, 512);
     /* Over two others of its pages, which are nowhere then. */
     memcpy(w->a->ram + 4096 * (from + 10), w->a->ram + 4096 * from, 4096);
     memcpy(w->a->ram + 4096 * (from + 11), w->a->ram + 4096 * from, 4096);
-    wait_known(w, 2);
-    g_assert_cmpuint(credited(w), ==, 510);
+    apps_wait_known(w, 2);
+    g_assert_cmpuint(apps_credited(w), ==, 510);
     /* whichever is read, it is the tag; what is left holds the credit */
     agent_assert_tag(w->agent, o, 20, from + 10);
     agent_assert_tag(w->agent, o, 20, from);
     agent_assert_tag(w->agent, o, 20, from + 11);
     agent_assert_tag(w->agent, o, 21, from + 1);
-    wait_known(w, 2);
-    g_assert_cmpuint(credited(w), ==, 510);
+    apps_wait_known(w, 2);
+    g_assert_cmpuint(apps_credited(w), ==, 510);
     world_free(w);
 }
 
@@ -551,15 +471,15 @@ static void test_moved_page_is_credited_where_it_lies(void)
     const MemSchedAppOrder *o = &w->agent->epoch[0].order;
     uint64_t from = 2 * 512 + 20, to = 5 * 512 + 3;
 
-    give(w, 512);
+    apps_give(w, 512);
     /* small pages, so that a single one of them may go */
     guest_inflate(w->a, 5 * 512 + 500, 1, false);
     memcpy(w->a->ram + 4096 * to, w->a->ram + 4096 * from, 4096);
     guest_fill(w->a, from, 1, 77);
     agent_wait_captured(w->agent, 512);
-    g_assert_cmpint(state_of(w, to), ==, MEMSCHED_PAGE_TAG);
-    g_assert_cmpint(state_of(w, from), ==, MEMSCHED_PAGE_RESIDENT);
-    g_assert_cmpuint(known(w), ==, 0);
+    g_assert_cmpint(apps_state(w, to), ==, MEMSCHED_PAGE_TAG);
+    g_assert_cmpint(apps_state(w, from), ==, MEMSCHED_PAGE_RESIDENT);
+    g_assert_cmpuint(apps_known(w), ==, 0);
     guest_assert(w->a, from, 1, 77);
     agent_assert_tag(w->agent, o, 20, to);
     world_free(w);
@@ -572,7 +492,7 @@ static void test_forged_pages_stay_as_they_are(void)
     char *copy = g_malloc(4096 * 8);
     MemSchedAppsInfo info;
 
-    give(w, 512);
+    apps_give(w, 512);
     forged = *o;
     forged.key[3] ^= 1;
     agent_tag(w->agent, &forged, 600, 0);       /* another key */
@@ -591,10 +511,10 @@ static void test_forged_pages_stay_as_they_are(void)
     agent_tag(w->agent, o, 12, 7);
     w->a->ram[7 * 4096] ^= 1;                   /* the magic number */
     memcpy(copy, w->a->ram, 4096 * 8);
-    give(w, 512);
+    apps_give(w, 512);
     guest_check(w->ms);
     for (unsigned p = 0; p < 8; p++) {
-        g_assert_cmpint(state_of(w, p), ==, MEMSCHED_PAGE_RESIDENT);
+        g_assert_cmpint(apps_state(w, p), ==, MEMSCHED_PAGE_RESIDENT);
     }
     g_assert_cmpint(memcmp(copy, w->a->ram, 4096 * 8), ==, 0);
     info = agent_query_all(w->agent);
@@ -617,7 +537,7 @@ static void test_changed_page_of_a_huge_page_goes_back(void)
 
     w->agent->liar = true;
     {
-        uint64_t id = begin(w, 2 * 512, MEMSCHED_SOURCE_APPLICATION, 3000);
+        uint64_t id = apps_begin(w, 2 * 512, MEMSCHED_SOURCE_APPLICATION, 3000);
 
         agent_wait_worked(w->agent, 1);
         for (unsigned i = 0; i < 2 * 512; i++) {
@@ -626,11 +546,11 @@ static void test_changed_page_of_a_huge_page_goes_back(void)
                 w->a->ram[(2 * 512 + 700) * 4096 + 2000] = 7;
             }
         }
-        info = transfer_wait(w->ms, id);
+        info = apps_wait_end(w, id);
     }
     g_assert_cmpint(info.state, ==, MEMSCHED_TRANSFER_PARTIAL);
     g_assert_cmpuint(info.moved_bytes, ==, 1023 * 4096);
-    g_assert_cmpint(state_of(w, 2 * 512 + 700), ==, MEMSCHED_PAGE_RESIDENT);
+    g_assert_cmpint(apps_state(w, 2 * 512 + 700), ==, MEMSCHED_PAGE_RESIDENT);
     g_assert_cmpint(w->a->ram[(2 * 512 + 700) * 4096 + 2000], ==, 7);
     w->a->ram[(2 * 512 + 700) * 4096 + 2000] = 0;
     agent_assert_tag(w->agent, &e->order, 700, 2 * 512 + 700);
@@ -660,7 +580,7 @@ static void change_a_page(void *opaque, MemSchedRegion *region)
     Meddler *m = opaque;
 
     if (region == m->w->a->region && m->times == 0 &&
-        state_of(m->w, m->page) == MEMSCHED_PAGE_RESIDENT &&
+        apps_state(m->w, m->page) == MEMSCHED_PAGE_RESIDENT &&
         has_worked(m->w)) {
         m->times++;
         m->w->a->ram[m->page * 4096 + 4000] = 42;
@@ -676,7 +596,7 @@ static void test_page_that_changes_after_the_look_stays(void)
     w->ms->found_opaque = &m;
     w->ms->found_hook = change_a_page;
     {
-        MemSchedTransferInfo info = transfer_wait(w->ms, begin(
+        MemSchedTransferInfo info = apps_wait_end(w, apps_begin(
             w, 4 * 512, MEMSCHED_SOURCE_APPLICATION, 3000));
 
         guest_check(w->ms);
@@ -685,7 +605,7 @@ static void test_page_that_changes_after_the_look_stays(void)
         if (m.times == 0) {
             g_test_message("captured before the agent was done: unchanged");
         } else {
-            g_assert_cmpint(state_of(w, m.page), ==, MEMSCHED_PAGE_RESIDENT);
+            g_assert_cmpint(apps_state(w, m.page), ==, MEMSCHED_PAGE_RESIDENT);
             g_assert_cmpint(w->a->ram[m.page * 4096 + 4000], ==, 42);
             w->a->ram[m.page * 4096 + 4000] = 0;
         }
@@ -713,16 +633,17 @@ static void test_fence_raised_after_the_look_puts_pages_back(void)
 
     w->ms->found_opaque = &m;
     w->ms->found_hook = raise_fence;
-    id = begin(w, 3 * 512, MEMSCHED_SOURCE_APPLICATION, 20000);
+    id = apps_begin(w, 3 * 512, MEMSCHED_SOURCE_APPLICATION, 20000);
     agent_wait_captured(w->agent, 2 * 512);
-    g_assert_cmpint(state_of(w, 3 * 512), ==, MEMSCHED_PAGE_RESIDENT);
+    g_assert_cmpint(apps_state(w, 3 * 512), ==, MEMSCHED_PAGE_RESIDENT);
     for (unsigned i = 0; i < 512; i++) {
         agent_assert_tag(w->agent, &w->agent->epoch[0].order, 512 + i,
                          3 * 512 + i);
     }
-    g_assert_cmpuint(credited(w), ==, 2 * 512);
+    g_assert_cmpuint(apps_credited(w), ==, 2 * 512);
     memsched_dma_end(w->a->ram + m.page * 4096, 4096);
-    g_assert_cmpint(transfer_wait(w->ms, id).state, ==, MEMSCHED_TRANSFER_COMPLETED);
+    g_assert_cmpint(apps_wait_end(w, id).state, ==,
+                    MEMSCHED_TRANSFER_COMPLETED);
     w->ms->found_hook = NULL;
     world_free(w);
 }
@@ -745,282 +666,13 @@ static void test_epoch_that_dies_after_the_look_takes_nothing(void)
 
     w->ms->found_opaque = &m;
     w->ms->found_hook = kill_epochs;
-    info = transfer_wait(w->ms, begin(w, 4 * 512, MEMSCHED_SOURCE_APPLICATION, 20000));
+    info = apps_wait_end(w, apps_begin(
+        w, 4 * 512, MEMSCHED_SOURCE_APPLICATION, 20000));
     w->ms->found_hook = NULL;
-    g_assert_cmpuint(credited(w), ==, 0);
-    g_assert_cmpuint(known(w) * 4096, ==, info.captured_bytes);
+    g_assert_cmpuint(apps_credited(w), ==, 0);
+    g_assert_cmpuint(apps_known(w) * 4096, ==, info.captured_bytes);
     for (unsigned i = 0; i < 4 * 512; i++) {
         agent_assert_tag(w->agent, &w->agent->epoch[0].order, i, 2 * 512 + i);
-    }
-    world_free(w);
-}
-
-/* ---- orders ---- */
-
-static void test_applications_are_asked_in_order_and_by_offer(void)
-{
-    World *w = world_new();
-
-    /* 1 is the agent, priority 5 */
-    agent_add(w->agent, 2, 5, false, 512);
-    agent_add(w->agent, 3, 1, false, 512);
-    agent_add(w->agent, 4, 9, false, UINT64_MAX);
-    give(w, 4 * 512);
-    g_assert_cmpuint(agent_query(w->agent, 3).captured_bytes, ==, FRAMES(1));
-    g_assert_cmpuint(agent_query(w->agent, 2).captured_bytes, ==, FRAMES(1));
-    g_assert_cmpuint(agent_query(w->agent, 1).captured_bytes, ==, FRAMES(2));
-    g_assert_cmpuint(agent_query(w->agent, 4).captured_bytes, ==, 0);
-    g_assert_cmpuint(w->agent->epoch[0].order.app, ==, 3);
-    g_assert_cmpuint(w->agent->epoch[1].order.app, ==, 2);
-    g_assert_cmpuint(w->agent->epoch[2].order.app, ==, 1);
-    /* different keys */
-    g_assert_cmpint(memcmp(w->agent->epoch[0].order.key,
-                           w->agent->epoch[1].order.key,
-                           MEMSCHED_KEY_BYTES), !=, 0);
-    world_free(w);
-}
-
-static void test_what_one_does_not_give_is_asked_of_the_next(void)
-{
-    World *w = world_new();
-
-    agent_add(w->agent, 2, 1, false, UINT64_MAX);
-    agent_add(w->agent, 3, 2, false, UINT64_MAX);
-    w->agent->most[2] = 300;
-    w->agent->most[3] = 0;
-    give(w, 3 * 512);
-    g_assert_cmpuint(agent_query(w->agent, 2).captured_bytes, ==, 300 * 4096);
-    g_assert_cmpuint(agent_query(w->agent, 3).captured_bytes, ==, 0);
-    g_assert_cmpuint(agent_query(w->agent, 1).captured_bytes, ==,
-                     (3 * 512 - 300) * 4096);
-    world_free(w);
-}
-
-static void test_offer_is_a_guess_that_may_be_exceeded(void)
-{
-    World *w = world_new();
-
-    memsched_app_unregister(w->a->client, 1);
-    agent_add(w->agent, 2, 1, false, 100);
-    give(w, 512);
-    g_assert_cmpuint(agent_query(w->agent, 2).captured_bytes, ==, 512 * 4096);
-    world_free(w);
-}
-
-static void test_veto_is_respected(void)
-{
-    World *w = world_new();
-
-    agent_add(w->agent, 2, 1, false, UINT64_MAX);
-    memsched_app_veto(w->a->client, 2, 60000, MEMSCHED_REASON_PRESSURE);
-    give(w, 512);
-    g_assert_cmpuint(agent_query(w->agent, 2).captured_bytes, ==, 0);
-    memsched_app_veto(w->a->client, 2, 0, 0);
-    give(w, 512);
-    g_assert_cmpuint(agent_query(w->agent, 2).captured_bytes, ==, FRAMES(1));
-    world_free(w);
-}
-
-static void test_refusal_is_the_reason_of_the_transfer(void)
-{
-    World *w = world_new();
-    MemSchedTransferInfo info;
-
-    w->agent->most[1] = 200;
-    info = transfer_wait(w->ms, begin(w, 512, MEMSCHED_SOURCE_APPLICATION, 1500));
-    g_assert_cmpint(info.state, ==, MEMSCHED_TRANSFER_PARTIAL);
-    g_assert_cmpuint(info.moved_bytes, ==, 200 * 4096);
-    g_assert_nonnull(strstr(info.reason, "'app1'"));
-    g_assert_nonnull(strstr(info.reason, "short of memory"));
-    world_free(w);
-}
-
-static void test_agent_that_never_answers_is_given_up(void)
-{
-    World *w = world_new();
-    MemSchedTransferInfo info;
-    gint64 end = g_get_monotonic_time() + WAIT_US;
-
-    w->agent->quiet = true;
-    info = transfer_wait(w->ms, begin(w, 512, MEMSCHED_SOURCE_APPLICATION, 1000));
-    g_assert_cmpint(info.state, ==, MEMSCHED_TRANSFER_FAILED);
-    g_assert_cmpuint(w->agent->cancels, >, 0);
-    while (agent_query(w->agent, 1).ordered_bytes > 0) {
-        g_assert_cmpint(g_get_monotonic_time(), <, end);
-        g_usleep(1000);
-    }
-    world_free(w);
-}
-
-static void test_liar_earns_nothing(void)
-{
-    World *w = world_new();
-    MemSchedTransferInfo info;
-
-    w->agent->liar = true;
-    info = transfer_wait(w->ms, begin(w, 2 * 512, MEMSCHED_SOURCE_APPLICATION, 1500));
-    g_assert_cmpint(info.state, ==, MEMSCHED_TRANSFER_FAILED);
-    g_assert_cmpuint(credited(w), ==, 0);
-    guest_assert(w->a, 0, 12 * 512, 1);
-    world_free(w);
-}
-
-static void test_agent_that_goes_ends_its_transfers_at_once(void)
-{
-    World *w = world_new();
-    MemSchedTransferInfo info;
-    uint64_t id;
-
-    w->agent->most[1] = 512;
-    id = begin(w, 3 * 512, MEMSCHED_SOURCE_APPLICATION, 25000);
-    agent_wait_captured(w->agent, 512);
-    wait_moved(w, id, 512);
-    agent_free(w->agent);
-    w->agent = NULL;
-    info = transfer_wait(w->ms, id);
-    g_assert_cmpint(info.state, ==, MEMSCHED_TRANSFER_PARTIAL);
-    g_assert_nonnull(strstr(info.reason, "connected any more"));
-    g_assert_cmpuint(info.elapsed_ns, <, UINT64_C(15000000000));
-    world_free(w);
-}
-
-static void test_without_applications_the_source_is_refused(void)
-{
-    World *w = world_new();
-    MemSchedTransferOptions o = {
-        .from = "a", .to = "b", .size_bytes = FRAMES(1),
-        .source = MEMSCHED_SOURCE_APPLICATION,
-    };
-    MemSchedMessage message = { "" };
-    uint64_t id;
-
-    agent_free(w->agent);
-    w->agent = NULL;
-    g_assert_cmpint(memsched_reallocate(w->ms, &o, &id, &message), ==,
-                    -EOPNOTSUPP);
-    g_assert_nonnull(strstr(message.text, "'a'"));
-    world_free(w);
-}
-
-static void test_shared_ram_is_refused_with_a_sentence(void)
-{
-    MemSched *ms = guest_start(FRAMES(32));
-    Guest *a = guest_new_shared(ms, "a", FRAMES(4), 0);
-    MemSchedTransferOptions o = {
-        .from = "a", .to = "b", .size_bytes = FRAMES(1),
-        .source = MEMSCHED_SOURCE_APPLICATION,
-    };
-    MemSchedMessage message = { "" };
-    Agent *agent;
-    uint64_t id;
-    Guest *b;
-
-    if (a == NULL) {
-        g_test_skip("this kernel does not report faults of shared memory");
-        guest_stop(ms);
-        return;
-    }
-    b = guest_new(ms, "b", FRAMES(4), 0);
-    agent = agent_new(a, 0, 512);
-    guest_fill(a, 0, 1024, 1);
-    g_assert_cmpint(memsched_reallocate(ms, &o, &id, &message), ==,
-                    -EOPNOTSUPP);
-    g_assert_nonnull(strstr(message.text, "shared"));
-    agent_free(agent);
-    guest_free(a);
-    guest_free(b);
-    guest_stop(ms);
-}
-
-/* ---- together with the kernel's balloon ---- */
-
-static uint64_t kernel_pages(World *w)
-{
-    MemSchedClientInfo info;
-
-    g_assert_cmpint(memsched_query_client(w->ms, "a", &info), ==, 0);
-    return (info.ballooned_kernel_bytes + info.given_bytes) >>
-           MEMSCHED_PAGE_SHIFT;
-}
-
-static void test_kernel_balloon_gives_what_applications_do_not(void)
-{
-    World *w = world_new();
-    Balloon *balloon = balloon_new(w->a, 10 * 512, 2 * 512, true);
-    MemSchedTransferInfo info;
-
-    w->agent->most[1] = 2 * 512;
-    info = transfer_wait(w->ms, begin(w, 3 * 512, MEMSCHED_SOURCE_ANY, 20000));
-    g_assert_cmpint(info.state, ==, MEMSCHED_TRANSFER_COMPLETED);
-    g_assert_cmpuint(credited(w), ==, 2 * 512);
-    g_assert_cmpuint(kernel_pages(w), ==, 512);
-    balloon_free(balloon);
-    world_free(w);
-}
-
-static void test_any_source_works_with_applications_alone(void)
-{
-    World *w = world_new();
-    MemSchedTransferInfo info =
-        transfer_wait(w->ms, begin(w, 2 * 512, MEMSCHED_SOURCE_ANY, 20000));
-
-    g_assert_cmpint(info.state, ==, MEMSCHED_TRANSFER_COMPLETED);
-    g_assert_cmpuint(credited(w), ==, 2 * 512);
-    world_free(w);
-}
-
-/*
- * Guest a gives 2 frames by its applications and 1 by its kernel, then gets 2
- * back: the kernel's balloon first, then a release.
- */
-static void test_memory_comes_back_in_the_reverse_order(void)
-{
-    World *w = world_new();
-    Balloon *balloon = balloon_new(w->a, 10 * 512, 2 * 512, true);
-    MemSchedTransferOptions back = {
-        .from = "b", .to = "a", .size_bytes = FRAMES(2),
-        .source = MEMSCHED_SOURCE_ANY, .deadline_ms = 20000,
-    };
-    MemSchedTransferInfo info;
-    Balloon *other;
-    uint64_t id;
-
-    w->agent->most[1] = 2 * 512;
-    info = transfer_wait(w->ms, begin(w, 3 * 512, MEMSCHED_SOURCE_ANY, 20000));
-    g_assert_cmpint(info.state, ==, MEMSCHED_TRANSFER_COMPLETED);
-    guest_fill(w->b, 0, 12 * 512, 2);
-    other = balloon_new(w->b, 0, 12 * 512, true);
-    g_assert_cmpint(memsched_reallocate(w->ms, &back, &id, NULL), ==, 0);
-    info = transfer_wait(w->ms, id);
-    g_assert_cmpint(info.state, ==, MEMSCHED_TRANSFER_COMPLETED);
-    agent_wait_released(w->agent, 512);
-    guest_check(w->ms);
-    g_assert_cmpuint(kernel_pages(w), ==, 0);
-    g_assert_cmpuint(credited(w), ==, 512);
-    g_assert_cmpuint(w->agent->releases, >=, 1);
-    balloon_free(other);
-    balloon_free(balloon);
-    world_free(w);
-}
-
-/* The acceptor goes away: the donor gets back what nobody took. */
-static void test_short_transfer_restores_the_donor(void)
-{
-    World *w = world_new();
-    gint64 end = g_get_monotonic_time() + WAIT_US;
-    MemSchedTransferInfo info;
-    uint64_t id;
-
-    w->agent->most[1] = 2 * 512;
-    id = begin(w, 4 * 512, MEMSCHED_SOURCE_APPLICATION, 20000);
-    agent_wait_captured(w->agent, 2 * 512);
-    guest_free(w->b);
-    w->b = NULL;
-    info = transfer_wait(w->ms, id);
-    g_assert_cmpint(info.state, !=, MEMSCHED_TRANSFER_COMPLETED);
-    while (credited(w) << MEMSCHED_PAGE_SHIFT > info.moved_bytes) {
-        g_assert_cmpint(g_get_monotonic_time(), <, end);
-        g_usleep(1000);
     }
     world_free(w);
 }
@@ -1037,7 +689,7 @@ static void test_touch_without_a_grant_waits_and_the_page_is_kept(void)
     w.b = guest_new(ms, "b", FRAMES(16), 0);
     guest_fill(w.a, 0, 8 * 512, 1);
     w.agent = agent_new(w.a, 2 * 512, 4 * 512);
-    give(&w, 4 * 512);
+    apps_give(&w, 4 * 512);
     guest_query(w.b, &info);
     g_assert_cmpuint(info.allocated_bytes, ==, FRAMES(4));
     /*
@@ -1063,7 +715,7 @@ static void test_touch_without_a_grant_waits_and_the_page_is_kept(void)
         w.agent->keeps = true;
         g_assert_cmpint(memsched_app_release(w.a->client, &r, 0), ==, 0);
         agent_wait_released(w.agent, 512);
-        g_assert_cmpuint(known(&w), ==, 512);
+        g_assert_cmpuint(apps_known(&w), ==, 512);
     }
     guest_check(ms);
     agent_free(w.agent);
@@ -1086,6 +738,7 @@ int main(int argc, char **argv)
     ADD("touch",
         test_touch_gives_the_tag_and_a_later_search_takes_it_again);
     ADD("thrash", test_guest_that_takes_its_pages_back_is_left_alone);
+    ADD("returned", test_touched_tags_are_thrash_of_their_guest);
     ADD("release", test_release_by_the_guest_brings_tags_back);
     ADD("unmapped", test_unmapped_pages_earn_nothing_and_come_back_by_touch);
     ADD("rows", test_inflate_report_and_deflate_of_tag_pages);
@@ -1101,20 +754,6 @@ int main(int argc, char **argv)
     ADD("changed-late", test_page_that_changes_after_the_look_stays);
     ADD("fence", test_fence_raised_after_the_look_puts_pages_back);
     ADD("killed", test_epoch_that_dies_after_the_look_takes_nothing);
-    ADD("order", test_applications_are_asked_in_order_and_by_offer);
-    ADD("next", test_what_one_does_not_give_is_asked_of_the_next);
-    ADD("offer", test_offer_is_a_guess_that_may_be_exceeded);
-    ADD("veto", test_veto_is_respected);
-    ADD("reason", test_refusal_is_the_reason_of_the_transfer);
-    ADD("quiet", test_agent_that_never_answers_is_given_up);
-    ADD("liar", test_liar_earns_nothing);
-    ADD("gone", test_agent_that_goes_ends_its_transfers_at_once);
-    ADD("none", test_without_applications_the_source_is_refused);
-    ADD("shared", test_shared_ram_is_refused_with_a_sentence);
-    ADD("kernel", test_kernel_balloon_gives_what_applications_do_not);
-    ADD("any", test_any_source_works_with_applications_alone);
-    ADD("back", test_memory_comes_back_in_the_reverse_order);
-    ADD("short", test_short_transfer_restores_the_donor);
     ADD("no-memory", test_touch_without_a_grant_waits_and_the_page_is_kept);
     return g_test_run();
 }

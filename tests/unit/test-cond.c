@@ -141,6 +141,42 @@ static void test_worse_at_once_and_better_after_a_second(void)
     g_assert_cmpint(step(&c, &in, MS_NS), ==, MEMSCHED_CONDITION_HIGH);
 }
 
+/*
+ * Tasks waited for a third of ten seconds and have gone on since; the average
+ * over ten seconds falls by 18 % every two.
+ */
+static void test_stalls_that_are_over_are_no_pressure_any_more(void)
+{
+    static const unsigned falling[] = { 3300, 2702, 2212, 1811, 1483, 1214 };
+    static const unsigned goes_on[] = { 3300, 3300, 3250, 3310, 3290, 3300 };
+    MsConditionInput in = content();
+    MemSchedGuestCondition told;
+    MsCondition over = { 0 }, lasts = { 0 };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(falling); i++) {
+        in.now_ns += 2 * SECOND;
+        in.psi_ns = in.now_ns;
+        in.psi_some = falling[i];
+        ms_condition_step(&over, &in, &told);
+        /* At the second telling for the first time; a second of grace. */
+        g_assert_cmpint(over.state, ==, i < 1 ? MEMSCHED_CONDITION_HARD
+                                              : MEMSCHED_CONDITION_HIGH);
+        in.psi_some = goes_on[i];
+        ms_condition_step(&lasts, &in, &told);
+        g_assert_cmpint(lasts.state, ==, MEMSCHED_CONDITION_HARD);
+    }
+    /* They wait again. */
+    in.now_ns += 2 * SECOND;
+    in.psi_ns = in.now_ns;
+    in.psi_some = 2600;
+    ms_condition_step(&over, &in, &told);
+    g_assert_cmpint(over.state, ==, MEMSCHED_CONDITION_HARD);
+    /* The same figure, looked at again, says nothing new. */
+    in.now_ns += SECOND / 2;
+    ms_condition_step(&over, &in, &told);
+    g_assert_cmpint(over.state, ==, MEMSCHED_CONDITION_HARD);
+}
+
 static void test_thresholds_back_are_further_away(void)
 {
     MsConditionInput in = content();
@@ -405,6 +441,8 @@ int main(int argc, char **argv)
                     test_low_where_a_touch_may_have_to_wait);
     g_test_add_func("/cond/worse-at-once-and-better-after-a-second",
                     test_worse_at_once_and_better_after_a_second);
+    g_test_add_func("/cond/stalls-that-are-over-are-no-pressure-any-more",
+                    test_stalls_that_are_over_are_no_pressure_any_more);
     g_test_add_func("/cond/thresholds-back-are-further-away",
                     test_thresholds_back_are_further_away);
     g_test_add_func("/cond/reservable-is-the-least-of-all-limits",
