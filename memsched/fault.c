@@ -50,7 +50,7 @@
 
 #define FRAME_PAGES   MS_PAGESET_PAGES
 #define WINDOW_PAGES  64u
-#define HELD_PAGES    8u        /* come back with a touched one: 3 us each */
+#define HELD_PAGES    4u        /* come back with a touched one: 10 us each */
 
 #define FAULTS_A_TURN 4u
 #define BEHIND_MAX    16u

@@ -35,7 +35,7 @@
 #define FRAME_PAGES MS_PAGESET_PAGES
 #define PAGE        MEMSCHED_PAGE_SIZE
 
-/* 64 pages that compress to a half; see ms_held_wish(). */
+/* More than a batch of 32 pages needs, each at its longest. */
 #define RESERVE_PAGES 32u
 /* A page that gets no shorter is not worth the two copies: 3/4. */
 #define MOST_BYTES    3072u

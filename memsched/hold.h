@@ -32,7 +32,7 @@ MsHoldBatch *ms_hold_batch_new(MemSched *ms);
 void ms_hold_batch_free(MsHoldBatch *batch);
 
 /*
- * Take one batch out of @client: up to 64 small pages of a frame, up to @most,
+ * Take one batch out of @client: up to 32 small pages of a frame, up to @most,
  * or, where there are none that may go, a whole huge one.  Returns how many
  * pages have left.  *ret_tried: how many were looked at; 0: there is nothing
  * (more) that may go.  *ret_flushes: move calls made.  No lock held.

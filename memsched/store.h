@@ -10,7 +10,7 @@
  * It makes no system call.
  *
  * Threads: any; one lock of rank leaf inside, held for as long as it takes to
- * copy one page (0.3 us).
+ * copy one page.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
