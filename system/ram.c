@@ -32,6 +32,7 @@
 #include "exec/cpu-common.h"
 #include "qemu/error-report.h"
 #include "qemu/module.h"
+#include "qemu/thread.h"
 #include "qemu/units.h"
 #include "system/hostmem.h"
 #include "system/instance-local.h"
@@ -189,6 +190,8 @@ static bool have_client(void)
             qemu_add_vm_change_state_handler(run_state_changed, NULL);
             memsched_client_run(ram.client, runstate_is_running());
             guest_pause_init(ram.client);
+            /* Touches of vCPUs are told from those of devices by the name. */
+            qemu_thread_naming(true);
         }
     }
     return ram.client;

@@ -61,7 +61,7 @@ class StalledGuest(unittest.TestCase):
         """What its vCPUs have run."""
         tasks = Path(f'/proc/{self.process.process.pid}/task')
         vcpus = [task for task in tasks.iterdir()
-                 if (task / 'comm').read_text().startswith('poor CPU ')]
+                 if (task / 'comm').read_text().startswith('poor/CPU ')]
         self.assertEqual(len(vcpus), 2)
         return [int((task / 'schedstat').read_text().split()[0])
                 for task in vcpus]
