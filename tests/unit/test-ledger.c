@@ -360,6 +360,7 @@ static void test_ceiling_bounds_what_comes_out_of_slack(void)
 
 static void test_parity_comes_out_of_slack_alone(void)
 {
+    const MsAccount *both[2];
     MsLedger l;
     MsAccount a, b;
     MsGrant grant;
@@ -381,7 +382,9 @@ static void test_parity_comes_out_of_slack_alone(void)
     ms_ledger_unparity(&l, &a, 550);
     g_assert_cmpuint(ms_ledger_slack(&l), ==, 550);
     a.parity = 1;
-    g_assert_nonnull(ms_ledger_check(&l, (const MsAccount *[]) { &a, &b }, 2));
+    both[0] = &a;
+    both[1] = &b;
+    g_assert_nonnull(ms_ledger_check(&l, both, 2));
 }
 
 int main(int argc, char **argv)
