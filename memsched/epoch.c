@@ -206,6 +206,12 @@ bool ms_epoch_wants(const MsEpoch *epoch, uint64_t sequence)
            is_told(epoch->sequence[sequence]);
 }
 
+bool ms_epoch_spares(const MsEpoch *epoch, uint64_t sequence)
+{
+    return !ms_epoch_wants(epoch, sequence) ||
+           (epoch->sequence[sequence] & COUNT) > 1;
+}
+
 bool ms_epoch_last_run(const MsEpoch *epoch, bool credited,
                        uint64_t *ret_first, uint64_t *ret_count)
 {

@@ -93,6 +93,12 @@ bool ms_epoch_reap(MsEpochs *epochs, MsEpoch *epoch);
 bool ms_epoch_wants(const MsEpoch *epoch, uint64_t sequence);
 
 /*
+ * A page in state T with this tag is known, not credited: of the epoch's pages
+ * there are as many as tag_pages - credited.  Of several with one tag any is.
+ */
+bool ms_epoch_spares(const MsEpoch *epoch, uint64_t sequence);
+
+/*
  * The last run of numbers that are told, and credited or (not @credited)
  * missing: false if there is none.
  */

@@ -186,7 +186,7 @@ static bool is_chosen(const Choice *choice, const MsEpoch *epoch,
                       uint64_t sequence)
 {
     if (choice->known) {
-        return !ms_epoch_wants(epoch, sequence);
+        return ms_epoch_spares(epoch, sequence);
     }
     return epoch->slot == choice->epoch && sequence >= choice->first &&
            sequence - choice->first < choice->count;

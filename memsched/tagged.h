@@ -41,8 +41,8 @@ void ms_tagged_select_locked(MemSchedRegion *region, uint64_t frame,
                           MsPageSet *ret_set);
 
 /*
- * Pages of @frame in state T that are known, not credited: of a dead epoch, or
- * released or unmapped.  Region lock held.
+ * Pages of @frame in state T that are known, not credited: of a dead epoch,
+ * released or unmapped, or copies.  Region lock held.
  */
 void ms_tagged_known_locked(MemSchedRegion *region, uint64_t frame,
                             MsPageSet *ret_set);

@@ -464,6 +464,25 @@ static void test_copies_are_known_and_earn_nothing(void)
     world_free(w);
 }
 
+static void test_transfer_fills_copies(void)
+{
+    World *w = world_new();
+    Balloon *balloon = balloon_new(w->b, 0, 8 * 512, true);
+    uint64_t from = 2 * 512 + 20;
+
+    guest_fill(w->b, 0, 4 * 512, 2);
+    apps_give(w, 512);
+    memcpy(w->a->ram + 4096 * (from + 10), w->a->ram + 4096 * from, 4096);
+    memcpy(w->a->ram + 4096 * (from + 11), w->a->ram + 4096 * from, 4096);
+    apps_wait_known(w, 2);
+
+    /* Nobody's application makes room for them. */
+    give_back(w, 2);
+    g_assert_cmpuint(apps_credited(w), >=, 509);
+    balloon_free(balloon);
+    world_free(w);
+}
+
 /* A kernel compacts: the page lies elsewhere now, its old place holds more. */
 static void test_moved_page_is_credited_where_it_lies(void)
 {
@@ -748,6 +767,7 @@ int main(int argc, char **argv)
     ADD("left", test_transfer_fills_pages_that_an_application_left);
     ADD("room", test_application_makes_the_room_that_the_balloon_cannot);
     ADD("copies", test_copies_are_known_and_earn_nothing);
+    ADD("copies-filled", test_transfer_fills_copies);
     ADD("moved", test_moved_page_is_credited_where_it_lies);
     ADD("forged", test_forged_pages_stay_as_they_are);
     ADD("changed", test_changed_page_of_a_huge_page_goes_back);

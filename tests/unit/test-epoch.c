@@ -64,6 +64,7 @@ static void test_retired_numbers_are_never_credited_again(void)
     g_assert_cmpuint(e->told, ==, 98);
     ms_epoch_tell(e, epoch, 0, 2);
     g_assert_false(ms_epoch_wants(epoch, 0));
+    g_assert_true(ms_epoch_spares(epoch, 0));
     g_assert_cmpuint(e->told, ==, 98);
     assert_right(e);
     ms_epochs_destroy(e);
