@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "memsched/memsched.h"
+#include "memsched/recovery.h"
 
 struct MemSched {
     bool started;
@@ -327,6 +328,42 @@ int memsched_query_client(MemSched *ms, const char *id,
     }
     client_web(ret_info);
     return 0;
+}
+
+void memsched_watch_errors(MemSched *ms,
+                           void (*error)(void *opaque, const MemSchedError *e),
+                           void *opaque)
+{
+}
+
+int memsched_protect(MemSched *ms, const char *id,
+                     const MemSchedProtection *protection,
+                     MemSchedMessage *ret_message)
+{
+    return strcmp(id, "web") ? -ENOENT : 0;
+}
+
+int memsched_query_protection(MemSched *ms, const char *id,
+                              MemSchedProtectionInfo *ret_info)
+{
+    if (strcmp(id, "web")) {
+        return -ENOENT;
+    }
+    *ret_info = (MemSchedProtectionInfo) { .last_age_ns = UINT64_MAX };
+    return 0;
+}
+
+int memsched_inject_error(MemSched *ms, const char *id, uint64_t gpa,
+                          MemSchedMessage *ret_message)
+{
+    say(ret_message, "pretenders do not break");
+    return -EOPNOTSUPP;
+}
+
+int memsched_inject_covered_error(MemSched *ms, const char *id, uint64_t gpa,
+                                  MemSchedMessage *ret_message)
+{
+    return memsched_inject_error(ms, id, gpa, ret_message);
 }
 
 static void apps_web(MemSchedAppsInfo *info)

@@ -146,7 +146,7 @@ class Errors:
         self.files_go_on()
 
     def rounds(self):
-        if bad := self.guest.sh('cat /run/files.bad 2> /dev/null').strip():
+        if bad := self.guest.sh('cat /run/files.bad 2> /dev/null; true').strip():
             raise GuestError(f'files differ in rounds {bad}')
         return int(self.guest.sh('cat /run/files.rounds 2> /dev/null || '
                                  'echo 0').strip() or 0)
