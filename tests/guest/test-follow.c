@@ -264,7 +264,7 @@ static void close_server(Server *server)
     g_free(server->folder);
 }
 
-static uint64_t server_limit, server_used;
+static _Atomic uint64_t server_limit, server_used;   /* both threads */
 
 static char *memcached_answer(const char *line)
 {
