@@ -156,6 +156,7 @@ static void bench_codec_unit(Codec *c, const MsParityKernel *kernel,
 {
     BenchTimes own[4] = { 0 }, isal[4] = { 0 }, sum = { 0 };
     const char *what[] = { "build-p", "build-pq", "rebuild-1", "rebuild-2" };
+    /* volatile: what is computed is wanted. */
     static volatile uint64_t sink;
 
     for (unsigned r = 0; r < rounds; r++) {
@@ -343,6 +344,7 @@ static void bench_repair(Guest *g, const char *size, const Way *way)
 
     for (unsigned i = 0; i < REPAIRS; i++) {
         size_t page = (size_t)i * 7919 % (GUEST_BYTES / PAGE);
+        /* volatile: made for its fault. */
         volatile char *at = g->ram + page * PAGE;
         uint64_t start, end;
 
@@ -368,6 +370,7 @@ static uint64_t write_all(Guest *g)
     uint64_t start = bench_now_ns();
 
     for (size_t at = 0; at < GUEST_BYTES; at += PAGE) {
+        /* volatile: made for its fault. */
         *(volatile char *)(g->ram + at) += 1;
     }
     return bench_now_ns() - start;

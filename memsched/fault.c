@@ -27,8 +27,8 @@
  * has promised not to touch and would have to give up again, nor a tag page,
  * whose content is not zero.  Around a ballooned page nothing is populated,
  * nor around a tag page, which comes back with its tag.  With a held page come
- * held ones beside it, as far as they are not in the swap file: what is there is
- * read by other threads.
+ * held ones beside it, as far as they are not in the swap file: what is there
+ * is read by other threads.
  *
  * Locks: none is held while a thread waits or enters the kernel.  A guest's
  * waiting fault holds no thread of ours: only its own vCPU sleeps.

@@ -6,8 +6,8 @@
  * region's lock is held, together with the page's state.
  *
  * Back: the page goes to C with its reference still in the map; its content is
- * made in a page of the pool, compared with its checksum, and moved in; only then
- * is the reference dropped.  So a refusal on the way costs nothing.
+ * made in a page of the pool, compared with its checksum, and moved in; only
+ * then is the reference dropped.  So a refusal on the way costs nothing.
  *
  * A page that cannot be read back is lost, as by a memory error without cover:
  * its guest is told (a machine check, or it stops) before it can see the zeros
@@ -17,8 +17,8 @@
  * `held`.  RESERVE_PAGES of them are had from the start: when the pool is empty
  * the first batch must find room, and frees the pages for the next.
  *
- * Threads: any.  Locks: the region's, then the store's, the file's or held->lock
- * (leaf); the ledger's where pages of the pool change hands.
+ * Threads: any.  Locks: the region's, then the store's, the file's or
+ * held->lock (leaf); the ledger's where pages of the pool change hands.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

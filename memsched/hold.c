@@ -12,17 +12,17 @@
  *   region lock   C -> S with a reference; C -> H where all is zero; or R
  *
  * A touch meanwhile waits for the end of C, so a batch is 32 pages: 1 ms of
- * compressing (26 us a page on a busy machine).  A huge page goes as a whole, or
- * stays: that is 13 ms, so it is taken only where a guest has no small pages that
- * may go.  It comes back in small ones.
+ * compressing (26 us a page on a busy machine).  A huge page goes as a whole,
+ * or stays: that is 13 ms, so it is taken only where a guest has no small pages
+ * that may go.  It comes back in small ones.
  *
  * Which pages.  Nobody tells which are idle, so a hand goes round over all
  * resident frames, and a page that came back by a touch is passed over for
  * REST_S.  What is used comes back soon and then rests; what is not stays away.
  * What finds no room rests likewise: nothing is compressed in vain twice.
  *
- * The pace.  Every move interrupts all vCPUs, so a bucket bounds the calls; four
- * batches a second come out of it in any case.
+ * The pace.  Every move interrupts all vCPUs, so a bucket bounds the calls;
+ * four batches a second come out of it in any case.
  *
  * Where the swap file cannot be written it is left alone for ten seconds; the
  * pages stay with their guest.

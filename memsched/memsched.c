@@ -6,8 +6,8 @@
  * they could hold a pointer to something freed.
  *
  * Order of start: kernel, pool, place for held pages, scrubber, parity thread,
- * swap readers, fault threads, mover, repair thread, tagger, holder, scheduler's
- * thread.  Stop goes the other way round, and
+ * swap readers, fault threads, mover, repair thread, tagger, holder,
+ * scheduler's thread.  Stop goes the other way round, and
  * only without guests.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later

@@ -1,9 +1,10 @@
 /*
  * Compression of one page
  *
- * By Zstandard, which is in every distribution and looked after.  Measured on the
- * pages of a program file, one thread's time on a busy machine: level 1 takes
- * 26 us out and 10 us back, and leaves 48 %; LZ4 takes 10 and 2.5 us, and leaves
+ * By Zstandard, which is in every distribution and looked after.  Measured on
+ * the pages of a program file, one thread's time on a busy machine: level 1
+ * takes 26 us out and 10 us back, and leaves 48 %; LZ4 takes 10 and 2.5 us,
+ * and leaves
  * 62 %, with two pages of five that do not get down to three quarters.  Whoever
  * gets here is short of room rather than of time.
  *

@@ -17,9 +17,9 @@
  *
  * The checksum is ISA-L's CRC-64: no further dependency, as fast as memory is
  * read (19 GiB/s; 60 out of a cache, where the CPU has VPCLMULQDQ), finds any
- * burst of up to 64 bits for sure and others but for one in 2^64.  It is no defence
- * against somebody who makes pages up; stripes never span guests, so nobody
- * could harm anybody but himself with it.
+ * burst of up to 64 bits for sure and others but for one in 2^64.  It is no
+ * defence against somebody who makes pages up; stripes never span guests, so
+ * nobody could harm anybody but himself with it.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -300,7 +300,9 @@ static void put_small(Job *job)
 
 /* ---- the books ---- */
 
-/* A touch has brought back what the guest had given, or an application of it. */
+/*
+ * A touch has brought back what the guest had given, or an application of it.
+ */
 static void note_returned(Job *job)
 {
     MsPageSet back = ms_pageset_and(&job->in, &job->ballooned);

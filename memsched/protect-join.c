@@ -15,11 +15,11 @@
  *
  * A page that moved out and in was not pinned, so no DMA of before is in flight
  * to it.  Between the move in and the protection a page can be written: by a
- * thread, or by a DMA that began in between.  A DMA that has not ended keeps the
- * fence up, which is read after the protection; everything that did end shows
- * in the second checksum.  After the protection whoever wants to write, the
- * kernel on behalf of a device included, faults.  So what is summed is what
- * stays there until somebody asks.
+ * thread, or by a DMA that began in between.  A DMA that has not ended keeps
+ * the fence up, which is read after the protection; everything that did end
+ * shows in the second checksum.  After the protection whoever wants to write,
+ * the kernel on behalf of a device included, faults.  So what is summed is
+ * what stays there until somebody asks.
  *
  * (To put small pages back with UFFDIO_COPY, protected from their first moment,
  * is as safe without the second look, but takes 1.2 us a page instead of 0.7,

@@ -4,8 +4,9 @@
  * Owns the arithmetic on pages that are in use: sums, rebuilding, and the order
  * of steps that makes a change of parity safe.
  *
- * Rows.  An operation makes the rows that it works on *busy* under the lock, and
- * then works without it.  In a busy row nobody else joins, leaves, or rebuilds;
+ * Rows.  An operation makes the rows that it works on *busy* under the lock,
+ * and then works without it.  In a busy row nobody else joins, leaves, or
+ * rebuilds;
  * pages of guests in it are write-protected and cannot leave the guest, since
  * whoever wants to take one out of the guest has to take it out of its row
  * first.  Who holds busy rows waits for nobody: no page in C, no guest, no
@@ -16,10 +17,10 @@
  * it goes anywhere: a page that changed behind our back (an ill-behaved DMA,
  * somebody's madvise()) costs its stripe nothing but that page.
  *
- * Parity is computed aside and then copied over the old.  It is read and written
- * by the kernel as well: a broken parity page is replaced, and called bad until
- * its row is summed anew.  So nobody who holds a row ever takes a signal, and
- * waits for the repair thread, which may be waiting for that row.
+ * Parity is computed aside and then copied over the old.  It is read and
+ * written by the kernel as well: a broken parity page is replaced, and called
+ * bad until its row is summed anew.  So nobody who holds a row ever takes a
+ * signal, and waits for the repair thread, which may be waiting for that row.
  *
  * Locks: protect->lock for the books only.  The kernel is entered without it.
  *
@@ -174,8 +175,8 @@ void ms_rows_end_locked(MsProtect *protect, MsGroup *group,
 /* ---- parity frames ---- */
 
 /*
- * A frame of which a part was replaced, or is broken and nobody has met it, goes
- * back to the kernel for a fresh one: the pool must not find the error.
+ * A frame of which a part was replaced, or is broken and nobody has met it,
+ * goes back to the kernel for a fresh one: the pool must not find the error.
  */
 static void refresh(MsPool *pool, MsPoolRun *run)
 {
@@ -501,7 +502,9 @@ static void leave_unread(MsProtect *protect, MsWork *work, MsMember *member,
     }
 }
 
-/* At most a chunk of pages; those that cannot be read to @broken, if not NULL */
+/*
+ * At most a chunk of pages; those that cannot be read to @broken, if not NULL
+ */
 static void leave_run(MsProtect *protect, MsWork *work, MsMember *member,
                       const MsPageSet *gone, unsigned page, unsigned count,
                       MsPageSet *broken)

@@ -6,13 +6,14 @@
  *
  * Lifetime.  A region's MsProtect is made when its guest is first protected,
  * published once (atomically; the region's struct keeps it), and freed with the
- * region.  "Off" empties it: with the lock held and no row busy, so nobody has a
- * pointer into it.  One change of settings a guest at a time (changing).
+ * region.  "Off" empties it: with the lock held and no row busy, so nobody has
+ * a pointer into it.  One change of settings a guest at a time (changing).
  *
- * A region is registered for write protection when its guest is first protected:
- * the same userfaultfd, synchronous mode, which is chosen when it is opened; the
- * kernel adds the mode to the whole mapping without splitting it.  Guests that
- * are never protected have none of it.
+ * A region is registered for write protection when its guest is first
+ * protected:
+ * the same userfaultfd, synchronous mode, which is chosen when it is opened;
+ * the kernel adds the mode to the whole mapping without splitting it.  Guests
+ * that are never protected have none of it.
  *
  * Locks: client->lock and protect->lock, one after the other.
  *

@@ -1,8 +1,8 @@
 /*
  * Protection of guest pages by parity
  *
- * Owns the one thread that works on stripes in the background, and what the rest
- * of the library calls when pages leave (settings: protect-set.c):
+ * Owns the one thread that works on stripes in the background, and what the
+ * rest of the library calls when pages leave (settings: protect-set.c):
  *
  *   a write to a protected page     old content out of the parity, then the
  *   (queued by the fault threads)   page is unprotected and the writer woken

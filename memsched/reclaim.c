@@ -6,11 +6,11 @@
  * give it, when the pool runs dry.
  *
  * Two rounds, each in proportion: first idle memory above the entitlement, as
- * far as anybody knows what is idle; then, if that is not enough, the rest above
- * it.  A guest at its entitlement, or at its min, keeps all.
+ * far as anybody knows what is idle; then, if that is not enough, the rest
+ * above it.  A guest at its entitlement, or at its min, keeps all.
  *
- * Overflow: counts of pages are below 2^40, so their products fit 2^80: they are
- * taken with 128 bits.
+ * Overflow: counts of pages are below 2^40, so their products fit 2^80: they
+ * are taken with 128 bits.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -213,7 +213,8 @@ void ms_repair_forget(MemSchedRegion *region, uint64_t page, uint64_t end)
             ms_pageset_add(&one, run % FRAME_PAGES, 1);
             ms_protect_leave(region, run / FRAME_PAGES, &one, true);
             ms_repair_place_zeros(region, run);
-            ms_repair_end(region, run, MS_PAGE_PUT_BACK, MEMSCHED_PAGE_RESIDENT);
+            ms_repair_end(region, run, MS_PAGE_PUT_BACK,
+                          MEMSCHED_PAGE_RESIDENT);
         }
         page = run + 1;
     }

@@ -13,9 +13,9 @@
  *   handler        wakes, returns
  *
  * Several threads on one page share one repair: all but the first find it
- * whole.  The copy is one step for everybody else, so no touch ever sees half of
- * it.  The new frame is the kernel's, in place of the one that it has lost: no
- * frame of the pool is used up, and what the guest is charged for stays.
+ * whole.  The copy is one step for everybody else, so no touch ever sees half
+ * of it.  The new frame is the kernel's, in place of the one that it has lost:
+ * no frame of the pool is used up, and what the guest is charged for stays.
  *
  * A page that is broken before anybody said so has state R here, one that was
  * injected X; both are looked up the same way.  In state G the content is dead:
@@ -30,8 +30,8 @@
  * Threads of ours read and write the memory of guests, and parity, through the
  * kernel only, so the handler never runs in them on that account; the repair
  * thread itself would not be helped.  A broken parity page is found by whoever
- * works on its row, or told to memsched_repair_range(): it gets a new frame, and
- * its row is summed anew.  A broken page of the pool that nobody has is not
+ * works on its row, or told to memsched_repair_range(): it gets a new frame,
+ * and its row is summed anew.  A broken page of the pool that nobody has is not
  * looked for: the scrubber would meet it by a plain access, which is FOREIGN.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later

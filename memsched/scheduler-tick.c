@@ -152,8 +152,8 @@ static void snapshot(MsSched *sched, MemSchedClient *client,
 }
 
 /*
- * What can be divided: not what keeps parity and held pages, nor what each guest
- * keeps to be able to give.
+ * What can be divided: not what keeps parity and held pages, nor what each
+ * guest keeps to be able to give.
  */
 static uint64_t budget_locked(const Tick *t)
 {

@@ -3,14 +3,14 @@
  *
  * Owns cells, chains, and the order of pages by how full they are.
  *
- *   object ──► cell ──► cell ──► cell          next and prev stand in the cell;
- *     ▲          │                             prev of the first one names the
- *     └──────────┘                             object
+ *   object -> cell -> cell -> cell
  *
- * A new cell comes out of the fullest page that has one; a page to be emptied is
- * the one with the fewest cells in use.  So a few pages are partly filled, the
- * others are full or empty.  Emptying moves cells one by one: both neighbours
- * are in the cell, so each costs a copy of 128 bytes.
+ * next and prev stand in the cell; prev of the first one names the object.
+ *
+ * A new cell comes out of the fullest page that has one; a page to be emptied
+ * is the one with the fewest cells in use.  So a few pages are partly filled,
+ * the others are full or empty.  Emptying moves cells one by one: both
+ * neighbours are in the cell, so each costs a copy of 128 bytes.
  *
  * Invariants, recounted by ms_store_check():
  *     a cell that is not free is in exactly one chain

@@ -1,13 +1,14 @@
 /*
  * Many small objects in few pages
  *
- * Keeps compressed pages of guests.  An object is a chain of cells of 128 bytes,
- * anywhere in the store's pages, so whatever comes and goes leaves no gaps: all
- * that is lost is half a cell an object.  Cells can move, so pages that are no
+ * Keeps compressed pages of guests.  An object is a chain of cells of 128
+ * bytes, anywhere in the store's pages, so whatever comes and goes leaves no
+ * gaps: all that is lost is half a cell an object.  Cells can move, so pages
+ * that are no
  * longer needed can be emptied and given back.
  *
- * The store owns the use of its pages; the caller gives them and gets them back.
- * It makes no system call.
+ * The store owns the use of its pages; the caller gives them and gets them
+ * back. It makes no system call.
  *
  * Threads: any; one lock of rank leaf inside, held for as long as it takes to
  * copy one page.

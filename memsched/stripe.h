@@ -4,9 +4,10 @@
  * Pure bookkeeping of one region: no page is read, no lock taken, no system
  * call made; the caller holds the lock of the region's protection.
  *
- * A *group* is up to `size` guest frames of 2 MiB (its *members*, each in a slot
- * of its own) and one or two parity frames of 2 MiB.  Page i of each member and
- * of each parity frame is one *stripe*: a group is 512 stripes, its *rows*.  So
+ * A *group* is up to `size` guest frames of 2 MiB (its *members*, each in a
+ * slot of its own) and one or two parity frames of 2 MiB.  Page i of each
+ * member and of each parity frame is one *stripe*: a group is 512 stripes, its
+ * *rows*.  So
  * no two pages of a stripe share a 2 MiB frame, whatever else happens; a member
  * may be one huge page, which joins and leaves as a whole, or small pages that
  * come and go one by one.  A group belongs to one region, so a stripe never
@@ -14,8 +15,8 @@
  *
  * A page is `in` its stripe while its content is part of the sums.  The pages
  * whose content has gone without anybody having known it (`gone`, part of
- * `in`) still are in the sums and can be rebuilt for the sake of the others, but
- * are no longer what the guest has.
+ * `in`) still are in the sums and can be rebuilt for the sake of the others,
+ * but are no longer what the guest has.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -1,8 +1,8 @@
 /*
  * A file, or a block device, with pages of guests
  *
- * Owns the descriptor, one bit a page (in use), and one checksum a page.  A free
- * run is looked for from where the last one ended: pages that left a guest
+ * Owns the descriptor, one bit a page (in use), and one checksum a page.  A
+ * free run is looked for from where the last one ended: pages that left a guest
  * together lie together.
  *
  * The checksum is CRC-64, as of protected pages.  It is compared on every read,

@@ -9,8 +9,8 @@
  * nothing of a guest's memory is left behind however the process ends.  The
  * kernel's page cache is passed by where the file system allows it.
  *
- * Threads: any; one lock of rank leaf inside, not held while the file is read or
- * written.
+ * Threads: any; one lock of rank leaf inside, not held while the file is read
+ * or written.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -6,11 +6,11 @@
  *
  * Guests take turns: the next touch is one of another guest than the last one,
  * if there is any, so that a guest that thrashes delays another one's read by
- * one read.  The queue is bounded by the number of threads that all guests have,
- * since each of them sleeps in its touch.
+ * one read.  The queue is bounded by the number of threads that all guests
+ * have, since each of them sleeps in its touch.
  *
- * Threads: READERS of its own.  Lock: swapin->lock (leaf), not held while a page
- * is read.
+ * Threads: READERS of its own.  Lock: swapin->lock (leaf), not held while a
+ * page is read.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

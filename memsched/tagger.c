@@ -14,8 +14,9 @@
  * Guests take turns: STEP_FRAMES frames each, 0.2 to 0.4 ms.
  *
  * Thrash.  Pages that come back by touch are found again, for as long as they
- * are told, RETURN_NS later at the earliest.  Where in WINDOW_NS more come back than a quarter of what is taken,
- * the guest is left alone for a while, twice as long each time.
+ * are told, RETURN_NS later at the earliest.  Where in WINDOW_NS more come back
+ * than a quarter of what is taken, the guest is left alone for a while, twice
+ * as long each time.
  *
  * Releases go before searches: a guest waits for them.
  *

@@ -4,8 +4,8 @@
  * The guest's kernel says how much of the memory that it believes in is
  * available.  Where the host gives the guest less than that, the figure is too
  * high: pages behind it are not there, and a program that counts on them waits
- * for them, or drives other things out.  The host says what it will really back:
- * what the guest holds, and what it could still get.  So
+ * for them, or drives other things out.  The host says what it will really
+ * back: what the guest holds, and what it could still get.  So
  *
  *   used     = ram - ballooned - available
  *   headroom = min(available, allocated + reservable - used)

@@ -6,11 +6,11 @@
  * So it is not sent with RAM; what it holds follows with the device's state,
  * generated, as one record for each run of consecutive tags.
  *
- * A page that was left out may be touched before the end.  It is the guest's own
- * then: where it was written to it is dirty and was sent, but where it was only
- * read nobody else knows of it.  So every page that was ever left out is in the
- * state: by its tag, or, if it is there by now, as it is.  A page that has been
- * given up since reads as zero on the other side as it does here.
+ * A page that was left out may be touched before the end.  It is the guest's
+ * own then: where it was written to it is dirty and was sent, but where it was
+ * only read nobody else knows of it.  So every page that was ever left out is
+ * in the state: by its tag, or, if it is there by now, as it is.  A page that
+ * has been given up since reads as zero on the other side as it does here.
  *
  * On the other side the pages are written, like those of RAM.  Their session is
  * over there: the guest's agent uses them for its next orders.

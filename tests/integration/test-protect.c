@@ -555,11 +555,17 @@ static void test_kernel_writes_to_a_protected_page(void)
 static void add_cases(const char *name, GTestDataFunc test)
 {
     for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
-        g_autofree char *path =
-            g_strdup_printf("/protect/%s/%s-%s-%u", name,
-                            cases[i].huge ? "huge" : "small",
-                            cases[i].scheme == MEMSCHED_SCHEME_P ? "p" : "pq",
-                            cases[i].group);
+        const char *size = "small", *scheme = "pq";
+        g_autofree char *path = NULL;
+
+        if (cases[i].huge) {
+            size = "huge";
+        }
+        if (cases[i].scheme == MEMSCHED_SCHEME_P) {
+            scheme = "p";
+        }
+        path = g_strdup_printf("/protect/%s/%s-%s-%u", name, size, scheme,
+                               cases[i].group);
 
         g_test_add_data_func(path, &cases[i], test);
     }

@@ -383,7 +383,8 @@ static void op_settle(Run *run)
 }
 
 static void (*const ops[])(Run *run) = {
-    op_give, op_work, op_work, op_read, op_read, op_write, op_migrate, op_migrate,
+    op_give, op_work, op_work, op_read, op_read, op_write, op_migrate,
+    op_migrate,
     op_change, op_forge, op_fence, op_release, op_unmap, op_content,
     op_deflate, op_settle, op_dies,
 };

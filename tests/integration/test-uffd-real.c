@@ -403,6 +403,7 @@ static void test_holes_without_a_descriptor_become_zero_pages(void)
                                      pair.to->pages, MS_UFFD_MODE_MISSING),
                     ==, 0);
     ms_uffd_close(&pair.to->uffd);
+    /* volatile: made for its fault. */
     g_assert_cmpint(*(volatile char *)real_page(pair.to, 1), ==, 0);
     g_assert_cmpint(ms_pagemap_count(&pair.to->pagemap, pair.to->base, 4,
                                      &count), ==, 0);
@@ -420,6 +421,7 @@ static void test_zero_page_counts_as_a_page_moved(void)
     if (!pair_new(&pair, false)) {
         return;
     }
+    /* volatile: made for its fault. */
     g_assert_cmpint(*(volatile char *)pair.from->base, ==, 0);
     g_assert_cmpuint(pair_move(&pair, 1).moved_pages, ==, 1);
     g_assert_cmpint(ms_pagemap_count(&pair.to->pagemap, pair.to->base, 1,

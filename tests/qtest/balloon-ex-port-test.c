@@ -305,7 +305,7 @@ static void test_messages_may_come_in_any_pieces(void *obj, void *data,
     g_assert_false(is_connected());
 }
 
-static void test_a_stream_that_is_none_closes_the_port_until_it_is_reopened(
+static void test_a_stream_that_is_none_closes_the_port_until_reopened(
     void *obj, void *data, QGuestAllocator *alloc)
 {
     Driver d;
@@ -416,7 +416,7 @@ static void register_tests(void)
     qos_add_test("balloon-ex/pieces", "virtio-serial",
                  test_messages_may_come_in_any_pieces, &one);
     qos_add_test("balloon-ex/no-stream", "virtio-serial",
-                 test_a_stream_that_is_none_closes_the_port_until_it_is_reopened,
+                 test_a_stream_that_is_none_closes_the_port_until_reopened,
                  &one);
     qos_add_test("balloon-ex/closed-in-a-message", "virtio-serial",
                  test_closing_in_a_message_forgets_its_beginning, &one);
