@@ -20,6 +20,26 @@ typedef struct Request {
     void *buffer;
 } Request;
 
+static void ask(Disk *disk, Request *r)
+{
+    ms_lock(&disk->lock);
+    g_queue_push_tail(&disk->requests, r);
+    ms_cond_broadcast(&disk->cond);
+    ms_unlock(&disk->lock);
+}
+
+static Request *next(Disk *disk)
+{
+    Request *r;
+
+    ms_lock(&disk->lock);
+    while ((r = g_queue_pop_head(&disk->requests)) == NULL) {
+        ms_cond_wait(&disk->cond, &disk->lock);
+    }
+    ms_unlock(&disk->lock);
+    return r;
+}
+
 static void disk_read(void *opaque, MemSchedDiskRead *read, uint64_t offset,
                       void *buffer, uint64_t length)
 {
@@ -30,7 +50,7 @@ static void disk_read(void *opaque, MemSchedDiskRead *read, uint64_t offset,
         .read = read, .offset = offset, .length = length, .buffer = buffer,
     };
     disk->asked++;
-    g_async_queue_push(disk->queue, r);
+    ask(disk, r);
 }
 
 static const MemSchedDiskOps disk_ops = { .read = disk_read };
@@ -40,7 +60,7 @@ static void *disk_thread(void *opaque)
     Disk *disk = opaque;
 
     for (;;) {
-        Request *r = g_async_queue_pop(disk->queue);
+        Request *r = next(disk);
         int64_t n = 0;
 
         if (r->read == NULL) {
@@ -69,7 +89,9 @@ Disk *disk_new(Guest *guest, uint64_t pages)
     for (uint64_t i = 0; i < disk->bytes / 8; i++) {
         ((uint64_t *)disk->data)[i] = (i + 1) * UINT64_C(0x9e3779b97f4a7c15);
     }
-    disk->queue = g_async_queue_new();
+    ms_lock_init(&disk->lock, MS_RANK_LEAF);
+    ms_cond_init(&disk->cond);
+    g_queue_init(&disk->requests);
     g_assert_cmpint(memsched_disk_new(guest->client, &disk_ops, disk,
                                       &disk->disk), ==, 0);
     disk->thread = g_thread_new("disk", disk_thread, disk);
@@ -78,25 +100,22 @@ Disk *disk_new(Guest *guest, uint64_t pages)
 
 void disk_kill(Disk *disk)
 {
-    g_async_queue_push(disk->queue, g_new0(Request, 1));
+    ask(disk, g_new0(Request, 1));
     g_thread_join(disk->thread);
     disk->thread = NULL;
 }
 
 void disk_free(Disk *disk, bool closed)
 {
-    Request *r;
-
     if (!closed) {
         memsched_disk_free(disk->disk);
     }
     if (disk->thread) {
         disk_kill(disk);
     }
-    while ((r = g_async_queue_try_pop(disk->queue)) != NULL) {
-        g_free(r);
-    }
-    g_async_queue_unref(disk->queue);
+    g_queue_clear_full(&disk->requests, g_free);
+    ms_cond_destroy(&disk->cond);
+    ms_lock_destroy(&disk->lock);
     g_free(disk->data);
     g_free(disk);
 }

@@ -2,7 +2,8 @@
  * A pretended disk, and a guest that reads it
  *
  * The disk is an array, which a thread of the emulator's reads: at once, or
- * when the test says so.
+ * when the test says so.  Locks are the library's: a thread sanitizer cannot see
+ * into GLib's.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -13,13 +14,16 @@
 #include <stdatomic.h>
 
 #include "guest.h"
+#include "lock.h"
 
 typedef struct Disk {
     MemSchedDisk *disk;
     char *data;
     uint64_t bytes;
     GThread *thread;
-    GAsyncQueue *queue;
+    MsLock lock;
+    MsCond cond;
+    GQueue requests;            /* lock */
     _Atomic unsigned asked, answered;
     _Atomic bool held;          /* requests stay where they are */
     _Atomic bool fails;

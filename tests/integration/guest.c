@@ -158,7 +158,9 @@ void guest_fill(Guest *guest, uint64_t first, uint64_t count, uint64_t seed)
 {
     for (uint64_t p = first; p < first + count; p++) {
         for (unsigned i = 0; i < 512; i++) {
-            words(guest, p)[i] = word_of(p, seed, i);
+            /* Several vCPUs may fill one page. */
+            __atomic_store_n(&words(guest, p)[i], word_of(p, seed, i),
+                             __ATOMIC_RELAXED);
         }
     }
 }

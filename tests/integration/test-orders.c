@@ -426,6 +426,7 @@ static void test_frame_with_a_wrong_page_waits_for_the_order(void)
     agent_wait_captured(w->agent, 512 + 256);
     wait_scanned(w, 2 * 12 * 512);
     g_assert_cmpuint(apps_credited(w), ==, 512 + 256);
+    guest_check(w->ms);         /* waits until nothing is in transit */
     g_assert_cmpint(apps_state(w, 3 * 512), ==, MEMSCHED_PAGE_RESIDENT);
 
     w->a->ram[(3 * 512 + 9) * 4096 + 3000] = 0;
