@@ -157,9 +157,16 @@ static const MsCaptureOps ops = {
 
 /* ---- the batch ---- */
 
-/* 0, or until when its order may still bring what is missing. */
-static uint64_t comes_until(const MsEpoch *epoch, uint64_t now)
+/*
+ * 0, or until when its order may still bring what is missing.  What was told
+ * since the look may be that: to be looked at again, now.
+ */
+static uint64_t comes_until(const MsScan *scan, const MsEpoch *epoch,
+                            uint64_t now)
 {
+    if (epoch->tell > scan->tells) {
+        return now;
+    }
     return epoch->running && !epoch->cancelled &&
            epoch->deadline_ns > now + NEAR_NS ? epoch->deadline_ns - NEAR_NS
                                               : 0;
@@ -185,7 +192,7 @@ static uint64_t drop_unwanted(const MsScan *scan, const MsScanFrame *sf,
             if (!ms_epoch_wants(scan->epoch[sf->kind[i]], sf->sequence[i])) {
                 ms_pageset_remove(set, i, 1);
             } else {
-                until = MAX(until, comes_until(scan->epoch[sf->kind[i]], now));
+                until = MAX(until, comes_until(scan, scan->epoch[sf->kind[i]], now));
             }
         }
     }

@@ -141,6 +141,7 @@ bool ms_epoch_has_range(const MsEpoch *epoch, uint64_t first, uint64_t count)
 void ms_epoch_tell(MsEpochs *epochs, MsEpoch *epoch, uint64_t first,
                    uint64_t count)
 {
+    epoch->tell = ++epochs->tells;
     for (uint64_t i = first; i < first + count; i++) {
         put(epochs, epoch, i, epoch->sequence[i] | TOLD);
     }

@@ -34,6 +34,7 @@ typedef struct MsEpoch {
     MsTagKind kind;
     uint64_t pages;             /* ordered */
     uint64_t told;              /* and not retired */
+    uint64_t tell;              /* number of the last time */
     uint64_t credited;          /* part of told */
     uint64_t tag_pages;         /* in state T, live or dead */
     uint64_t returned;          /* came back by a touch, not found again yet */
@@ -47,6 +48,7 @@ typedef struct MsEpochs {
     MsEpoch *slot[MS_EPOCHS];
     unsigned count;             /* in use */
     uint64_t numbers;           /* handed out */
+    uint64_t tells;             /* how often something was told */
     uint64_t live_pages;        /* ordered, sum over live ones */
     uint64_t told, credited, tag_pages;         /* sums over all */
 } MsEpochs;

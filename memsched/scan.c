@@ -167,12 +167,16 @@ static unsigned read_frame(MsScan *scan, uint64_t frame, const MsPageSet *look)
 unsigned ms_scan_frames(MsScan *scan, MemSchedRegion *region, uint64_t first,
                         uint64_t count)
 {
+    MsApps *apps = region->client->apps;
     MsPageSet look[MS_SCAN_FRAMES];
     unsigned found = 0, resident = 0;
 
     scan->region = region;
     scan->frames = 0;
     scan->kinds = 0;
+    ms_lock(&apps->lock);
+    scan->tells = apps->epochs.tells;
+    ms_unlock(&apps->lock);
     ms_lock(&region->lock);
     for (unsigned i = 0; i < count; i++) {
         ms_pages_select(&region->pages, (first + i) * FRAME_PAGES,

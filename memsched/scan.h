@@ -29,6 +29,7 @@ typedef struct MsScan {
     unsigned frames, kinds;
     MsEpoch *epoch[MS_SCAN_KINDS];              /* pinned */
     MsTagKind kind[MS_SCAN_KINDS];
+    uint64_t tells;             /* of the guest, when the look began */
     uint64_t scanned;           /* pages looked at, summed up */
     uint64_t rejected;          /* of our epoch, but not our key, summed up */
     MsScanFrame frame[MS_SCAN_FRAMES];          /* those with a find */
