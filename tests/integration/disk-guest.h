@@ -2,8 +2,8 @@
  * A pretended disk, and a guest that reads it
  *
  * The disk is an array, which a thread of the emulator's reads: at once, or
- * when the test says so.  Locks are the library's: a thread sanitizer cannot see
- * into GLib's.
+ * when the test says so.  Locks are the library's: a thread sanitizer cannot
+ * see into GLib's.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 
 #include "guest.h"
+#include "instance.h"
 
 #define WAIT_US (20 * G_USEC_PER_SEC)
 
@@ -129,6 +130,14 @@ void guest_free(Guest *guest)
     memsched_client_free(guest->client);
     munmap(guest->map, guest->map_bytes);
     g_free(guest);
+}
+
+void guest_no_huge(Guest *guest)
+{
+    madvise(guest->ram, guest->bytes, MADV_NOHUGEPAGE);
+    ms_lock(&guest->region->lock);
+    guest->region->huge = false;
+    ms_unlock(&guest->region->lock);
 }
 
 void guest_query(Guest *guest, MemSchedClientInfo *ret_info)

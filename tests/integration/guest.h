@@ -42,6 +42,9 @@ Guest *guest_new_shared(MemSched *ms, const char *id, uint64_t bytes,
                         uint64_t min_bytes);
 void guest_free(Guest *guest);
 
+/* Before its first touch: small pages only. */
+void guest_no_huge(Guest *guest);
+
 /*
  * What is said of it when nothing is in flight: a touch goes on before its
  * books are closed.

@@ -43,10 +43,7 @@ static Guest *new_guest(MemSched *ms, const char *id, bool huge)
     Guest *guest = guest_new(ms, id, FRAMES * 2 * MIB, 0);
 
     if (!huge) {
-        madvise(guest->ram, guest->bytes, MADV_NOHUGEPAGE);
-        ms_lock(&guest->region->lock);
-        guest->region->huge = false;
-        ms_unlock(&guest->region->lock);
+        guest_no_huge(guest);
     }
     guest_fill(guest, 0, PAGES, SEED);
     return guest;

@@ -27,11 +27,7 @@ static Guest *new_guest(MemSched *ms, bool huge)
     Guest *guest = guest_new(ms, "one", FRAMES * 2 * MIB, 0);
 
     if (!huge) {
-        /* As small pages. */
-        madvise(guest->ram, guest->bytes, MADV_NOHUGEPAGE);
-        ms_lock(&guest->region->lock);
-        guest->region->huge = false;
-        ms_unlock(&guest->region->lock);
+        guest_no_huge(guest);
     }
     guest_fill(guest, 0, PAGES, SEED);
     return guest;
