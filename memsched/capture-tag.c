@@ -189,10 +189,12 @@ static uint64_t drop_unwanted(const MsScan *scan, const MsScanFrame *sf,
     for (unsigned p = 0; ms_pageset_run(&all, p, &first, &count);
          p = first + count) {
         for (unsigned i = first; i < first + count; i++) {
-            if (!ms_epoch_wants(scan->epoch[sf->kind[i]], sf->sequence[i])) {
+            const MsEpoch *epoch = scan->epoch[sf->kind[i]];
+
+            if (!ms_epoch_wants(epoch, sf->sequence[i])) {
                 ms_pageset_remove(set, i, 1);
             } else {
-                until = MAX(until, comes_until(scan, scan->epoch[sf->kind[i]], now));
+                until = MAX(until, comes_until(scan, epoch, now));
             }
         }
     }

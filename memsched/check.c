@@ -19,6 +19,7 @@
 
 #include "held.h"
 #include "instance.h"
+#include "message.h"
 #include "tagged.h"
 
 #define FRAME_PAGES MS_PAGESET_PAGES
@@ -32,11 +33,9 @@ static int G_GNUC_PRINTF(2, 3) wrong(MemSchedMessage *message,
 {
     va_list args;
 
-    if (message) {
-        va_start(args, format);
-        g_vsnprintf(message->text, sizeof(message->text), format, args);
-        va_end(args);
-    }
+    va_start(args, format);
+    ms_say_va(message, format, args);
+    va_end(args);
     return -EUCLEAN;
 }
 

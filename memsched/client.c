@@ -28,6 +28,7 @@
 #include "client.h"
 #include "gpamap.h"
 #include "instance.h"
+#include "message.h"
 #include "tagger.h"
 
 /* 4 MiB: what an agent touches while it clears and tags one batch. */
@@ -35,20 +36,6 @@
 #define DEFAULT_SHARES  1000u
 
 #define MAX_MIB(bytes) ((bytes) >> 20)
-
-static void say(MemSchedMessage *message, const char *format, ...)
-    G_GNUC_PRINTF(2, 3);
-
-static void say(MemSchedMessage *message, const char *format, ...)
-{
-    va_list args;
-
-    if (message) {
-        va_start(args, format);
-        g_vsnprintf(message->text, sizeof(message->text), format, args);
-        va_end(args);
-    }
-}
 
 static uint64_t pages_up(uint64_t bytes)
 {
@@ -105,17 +92,17 @@ static int admit(MemSched *ms, MemSchedClient *client,
     ms_lock(&ms->clients_lock);
     slack = ms_ledger_slack(&ms->ledger);
     if (find_locked(ms, client->id)) {
-        say(ret_message, "a guest '%s' exists already", client->id);
+        ms_say(ret_message, "a guest '%s' exists already", client->id);
         ret = -EEXIST;
     } else {
         ret = ms_ledger_admit(&ms->ledger, &client->account, min, max,
                               ALLOWANCE_PAGES);
     }
     if (ret == -ENOSPC) {
-        say(ret_message, "guest '%s' wants a guaranteed minimum of %" PRIu64
-            " MiB, but only %" PRIu64 " MiB of the pool are not promised yet:"
-            " give it less, or the pool more", client->id,
-            MAX_MIB(client->min_bytes), slack >> 8);
+        ms_say(ret_message, "guest '%s' wants a guaranteed minimum of %" PRIu64
+               " MiB, but only %" PRIu64 " MiB of the pool are not promised"
+               " yet: give it less, or the pool more", client->id,
+               MAX_MIB(client->min_bytes), slack >> 8);
     }
     if (ret == 0) {
         if (ms->clients_count == ms->clients_size) {
@@ -136,12 +123,12 @@ static int check_options(const MemSchedClientOptions *options,
     size_t length = options->id ? strlen(options->id) : 0;
 
     if (length == 0 || length >= MEMSCHED_ID_MAX) {
-        say(ret_message, "a guest's id has 1 to %d bytes",
-            MEMSCHED_ID_MAX - 1);
+        ms_say(ret_message, "a guest's id has 1 to %d bytes",
+               MEMSCHED_ID_MAX - 1);
         return -EINVAL;
     }
     if (options->max_bytes && options->min_bytes > options->max_bytes) {
-        say(ret_message, "min of guest '%s' is above its max", options->id);
+        ms_say(ret_message, "min of guest '%s' is above its max", options->id);
         return -EINVAL;
     }
     return 0;
@@ -178,8 +165,8 @@ int memsched_client_new(MemSched *ms, const MemSchedClientOptions *options,
     features |= ms->kernel.write_protect ? MS_UFFD_WP : 0;
     ret = ms_uffd_open(&client->uffd, ms->sys, features);
     if (ret < 0) {
-        say(ret_message, "no userfaultfd for guest '%s': %s", client->id,
-            g_strerror(-ret));
+        ms_say(ret_message, "no userfaultfd for guest '%s': %s", client->id,
+               g_strerror(-ret));
         goto fail;
     }
     ret = admit(ms, client, ret_message);
@@ -296,7 +283,7 @@ int memsched_client_set(MemSched *ms, const char *id,
     int ret;
 
     if (client == NULL) {
-        say(ret_message, "there is no guest '%.*s'", MEMSCHED_ID_MAX, id);
+        ms_say(ret_message, "there is no guest '%.*s'", MEMSCHED_ID_MAX, id);
         return -ENOENT;
     }
     ms_lock(&client->lock);
@@ -306,15 +293,15 @@ int memsched_client_set(MemSched *ms, const char *id,
     ms_unlock(&client->lock);
 
     if ((max && min > max) || shares == 0) {
-        say(ret_message, shares ? "min of guest '%s' would be above its max"
-            : "shares of guest '%s' must be at least 1", id);
+        ms_say(ret_message, shares ? "min of guest '%s' would be above its max"
+               : "shares of guest '%s' must be at least 1", id);
         ret = -EINVAL;
     } else {
         ret = ms_client_set_limits(client, min, max);
         if (ret == -ENOSPC) {
-            say(ret_message, "min of guest '%s' cannot be %" PRIu64 " MiB:"
-                " so much of the pool is not free of promises", id,
-                MAX_MIB(min));
+            ms_say(ret_message, "min of guest '%s' cannot be %" PRIu64 " MiB:"
+                   " so much of the pool is not free of promises", id,
+                   MAX_MIB(min));
         }
     }
     if (ret == 0) {

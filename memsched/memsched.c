@@ -15,12 +15,12 @@
 
 #include <errno.h>
 #include <glib.h>
-#include <stdarg.h>
 #include <string.h>
 
 #include "held.h"
 #include "hold.h"
 #include "instance.h"
+#include "message.h"
 #include "probe.h"
 #include "scheduler.h"
 #include "swapin.h"
@@ -43,18 +43,6 @@ typedef enum Phase {
 static MemSched the_instance;
 static _Atomic int the_phase = PHASE_NONE;
 
-static void G_GNUC_PRINTF(2, 3) say(MemSchedMessage *message,
-                                    const char *format, ...)
-{
-    va_list args;
-
-    if (message) {
-        va_start(args, format);
-        g_vsnprintf(message->text, sizeof(message->text), format, args);
-        va_end(args);
-    }
-}
-
 const char *memsched_version(void)
 {
     return MEMSCHED_VERSION;
@@ -73,18 +61,21 @@ static int check_options(const MemSchedOptions *options,
     size_t length = options->id ? strlen(options->id) : 0;
 
     if (length >= MEMSCHED_ID_MAX) {
-        say(ret_message, "the id of memsched has at most %d bytes",
-            MEMSCHED_ID_MAX - 1);
+        ms_say(ret_message, "the id of memsched has at most %d bytes",
+               MEMSCHED_ID_MAX - 1);
     } else if (options->pool_bytes < MEMSCHED_FRAME_SIZE) {
-        say(ret_message, "the pool of memsched must have at least 2 MiB");
+        ms_say(ret_message, "the pool of memsched must have at least 2 MiB");
     } else if (options->min_free_bytes > options->pool_bytes) {
-        say(ret_message, "min-free of memsched is more than its pool");
+        ms_say(ret_message, "min-free of memsched is more than its pool");
     } else if (options->held_memory_bytes > options->pool_bytes / 2) {
-        say(ret_message, "held-memory of memsched is at most half of its pool");
+        ms_say(ret_message, "held-memory of memsched is at most half of its"
+               " pool");
     } else if (!options->swap_path != !options->swap_bytes) {
-        say(ret_message, "swap-file and swap-size of memsched belong together");
+        ms_say(ret_message, "swap-file and swap-size of memsched belong"
+               " together");
     } else if (options->idle_tax_pct > 99) {
-        say(ret_message, "the idle tax of memsched is a number from 0 to 99");
+        ms_say(ret_message, "the idle tax of memsched is a number from 0 to"
+               " 99");
     } else {
         return 0;
     }
@@ -169,8 +160,8 @@ static int start_pool(MemSched *ms, const MemSchedOptions *options,
     }
     ret = ms_pool_new(ms->sys, &pool, &ms->pool);
     if (ret < 0) {
-        say(ret_message, "the pool of memsched cannot be allocated: %s",
-            g_strerror(-ret));
+        ms_say(ret_message, "the pool of memsched cannot be allocated: %s",
+               g_strerror(-ret));
         return ret;
     }
     ms_ledger_init(&ms->ledger, pool.frames * MEMSCHED_PAGES_PER_FRAME);
@@ -210,8 +201,8 @@ static int start_parts(MemSched *ms, MemSchedMessage *ret_message)
         ret = ms_sched_start(ms, &ms->sched);
     }
     if (ret < 0) {
-        say(ret_message, "the threads of memsched cannot be started: %s",
-            g_strerror(-ret));
+        ms_say(ret_message, "the threads of memsched cannot be started: %s",
+               g_strerror(-ret));
     }
     return ret;
 }
@@ -229,7 +220,7 @@ int memsched_start(const MemSchedOptions *options,
         return ret;
     }
     if (!atomic_compare_exchange_strong(&the_phase, &none, PHASE_BUSY)) {
-        say(ret_message, "there is a memsched in this process already");
+        ms_say(ret_message, "there is a memsched in this process already");
         return -EEXIST;
     }
     init_fields(ms, options);

@@ -25,6 +25,7 @@
 #include <string.h>
 
 #include "instance.h"
+#include "message.h"
 #include "protect-int.h"
 
 #define PAGE ((size_t)MEMSCHED_PAGE_SIZE)
@@ -32,20 +33,6 @@
 #define DEFAULT_GROUP  8u
 #define DEFAULT_COOL   1000u
 #define DEFAULT_RATE   (UINT64_C(64) << 20)
-
-static void say(MemSchedMessage *message, const char *format, ...)
-    G_GNUC_PRINTF(2, 3);
-
-static void say(MemSchedMessage *message, const char *format, ...)
-{
-    va_list args;
-
-    if (message) {
-        va_start(args, format);
-        g_vsnprintf(message->text, sizeof(message->text), format, args);
-        va_end(args);
-    }
-}
 
 MemSchedProtection ms_protect_settings(MemSchedClient *client)
 {
@@ -235,18 +222,18 @@ static int check_settings(MemSched *ms, MemSchedProtection *s,
                                               : DEFAULT_RATE;
     if (s->scheme > MEMSCHED_SCHEME_PQ ||
         s->group_size < 2 || s->group_size > MS_PARITY_SLOTS) {
-        say(ret_message, "a group of protected pages has 2 to %u members, not"
-            " %u", MS_PARITY_SLOTS, s->group_size);
+        ms_say(ret_message, "a group of protected pages has 2 to %u members,"
+               " not %u", MS_PARITY_SLOTS, s->group_size);
         return -EINVAL;
     }
     if (s->cool_ms > 3600000) {
-        say(ret_message, "protected pages cool down in an hour at most");
+        ms_say(ret_message, "protected pages cool down in an hour at most");
         return -EINVAL;
     }
     if (!ms->kernel.write_protect || !ms->kernel.move || !ms->kernel.poison) {
-        say(ret_message, "this kernel (%s) lacks userfaultfd's write"
-            " protection, moves or poison, which protection of memory needs",
-            ms->kernel.release);
+        ms_say(ret_message, "this kernel (%s) lacks userfaultfd's write"
+               " protection, moves or poison, which protection of memory needs",
+               ms->kernel.release);
         return -ENOTSUP;
     }
     return 0;
@@ -300,7 +287,7 @@ int memsched_protect(MemSched *ms, const char *id,
     }
     client = ms_client_get(ms, id);
     if (client == NULL) {
-        say(ret_message, "there is no guest '%.*s'", MEMSCHED_ID_MAX, id);
+        ms_say(ret_message, "there is no guest '%.*s'", MEMSCHED_ID_MAX, id);
         return -ENOENT;
     }
     set_client(client, &settings);

@@ -15,26 +15,14 @@
 #include <errno.h>
 #include <glib.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <string.h>
 
 #include "app.h"
 #include "gpamap.h"
 #include "instance.h"
+#include "message.h"
 
 #define BYTES(pages) ((uint64_t)(pages) << MEMSCHED_PAGE_SHIFT)
-
-static void G_GNUC_PRINTF(2, 3) say(MemSchedMessage *message,
-                                    const char *format, ...)
-{
-    va_list args;
-
-    if (message) {
-        va_start(args, format);
-        g_vsnprintf(message->text, sizeof(message->text), format, args);
-        va_end(args);
-    }
-}
 
 /* ---- the whole ---- */
 
@@ -264,7 +252,7 @@ int memsched_translate(MemSched *ms, const char *id, uint64_t gpa,
     int ret = -EFAULT;
 
     if (client == NULL) {
-        say(ret_message, "there is no guest '%.*s'", MEMSCHED_ID_MAX, id);
+        ms_say(ret_message, "there is no guest '%.*s'", MEMSCHED_ID_MAX, id);
         return -ENOENT;
     }
     map = ms_client_map(client);
@@ -275,8 +263,8 @@ int memsched_translate(MemSched *ms, const char *id, uint64_t gpa,
         ms_region_leave(region);
         ret = 0;
     } else {
-        say(ret_message, "guest '%s' has no RAM at address 0x%" PRIx64, id,
-            gpa);
+        ms_say(ret_message, "guest '%s' has no RAM at address 0x%" PRIx64, id,
+               gpa);
     }
     ms_gpamap_unref(map);
     ms_client_unref(client);

@@ -18,6 +18,7 @@
 #include <stdarg.h>
 
 #include "app-order.h"
+#include "message.h"
 #include "scheduler-int.h"
 
 #define KIB(pages) ((pages) * 4)
@@ -27,11 +28,9 @@ static int G_GNUC_PRINTF(3, 4) refuse(int ret, MemSchedMessage *message,
 {
     va_list args;
 
-    if (message) {
-        va_start(args, format);
-        g_vsnprintf(message->text, sizeof(message->text), format, args);
-        va_end(args);
-    }
+    va_start(args, format);
+    ms_say_va(message, format, args);
+    va_end(args);
     return ret;
 }
 

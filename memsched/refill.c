@@ -265,6 +265,20 @@ bool ms_refill_join(MemSchedRegion *region, uint64_t page, MsAsk *ask)
 
 /* ---- the end of a guest ---- */
 
+/* One of this guest, or NULL; @reading: nobody has begun to end it. */
+static MemSchedDiskRead *find_read_locked(MsRepair *repair,
+                                          const MemSchedClient *client,
+                                          bool reading)
+{
+    MemSchedDiskRead *read = repair->reads;
+
+    while (read && (read->region->client != client ||
+                    (reading && read->state != READING))) {
+        read = read->next;
+    }
+    return read;
+}
+
 void ms_refills_abandon(MemSchedClient *client)
 {
     MsRepair *repair = client->ms->repair;
@@ -275,11 +289,7 @@ void ms_refills_abandon(MemSchedClient *client)
     }
     do {
         ms_lock(&repair->refill_lock);
-        read = repair->reads;
-        while (read && (read->region->client != client ||
-                        read->state != READING)) {
-            read = read->next;
-        }
+        read = find_read_locked(repair, client, true);
         if (read) {
             read->state = ENDING;
             read->refs++;
@@ -302,10 +312,7 @@ void ms_refills_drop(MemSchedClient *client)
     }
     do {
         ms_lock(&repair->refill_lock);
-        read = repair->reads;
-        while (read && read->region->client != client) {
-            read = read->next;
-        }
+        read = find_read_locked(repair, client, false);
         ms_unlock(&repair->refill_lock);
         if (read) {
             give_up(repair, read);

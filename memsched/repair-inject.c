@@ -11,29 +11,15 @@
 #include <errno.h>
 #include <glib.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <sys/mman.h>
 
 #include "gpamap.h"
 #include "instance.h"
+#include "message.h"
 #include "protect-int.h"
 
 #define FRAME_PAGES MS_PAGESET_PAGES
 #define PAGE        ((size_t)MEMSCHED_PAGE_SIZE)
-
-static void say(MemSchedMessage *message, const char *format, ...)
-    G_GNUC_PRINTF(2, 3);
-
-static void say(MemSchedMessage *message, const char *format, ...)
-{
-    va_list args;
-
-    if (message) {
-        va_start(args, format);
-        g_vsnprintf(message->text, sizeof(message->text), format, args);
-        va_end(args);
-    }
-}
 
 /* The region is entered, the page R or G and in C. */
 static int inject(MemSchedRegion *region, uint64_t page)
@@ -122,7 +108,7 @@ static void say_where(MemSchedMessage *message, int ret, const char *id,
                      : ret == -EAGAIN ? "has a page that is not covered now"
                      : "has a page that the kernel does not poison";
 
-    say(message, "guest '%s' %s, at address 0x%" PRIx64, id, what, gpa);
+    ms_say(message, "guest '%s' %s, at address 0x%" PRIx64, id, what, gpa);
 }
 
 static int inject_error(MemSched *ms, const char *id, uint64_t gpa,
@@ -135,17 +121,17 @@ static int inject_error(MemSched *ms, const char *id, uint64_t gpa,
     MsGpaMap *map;
 
     if (client == NULL) {
-        say(ret_message, "there is no guest '%.*s'", MEMSCHED_ID_MAX, id);
+        ms_say(ret_message, "there is no guest '%.*s'", MEMSCHED_ID_MAX, id);
         return -ENOENT;
     }
     map = ms_client_map(client);
     if (!ms->allow_inject) {
-        say(ret_message, "errors can be injected only where memsched was"
-            " started with allow-inject=on");
+        ms_say(ret_message, "errors can be injected only where memsched was"
+               " started with allow-inject=on");
         ret = -EPERM;
     } else if (!ms->kernel.poison) {
-        say(ret_message, "this kernel (%s) cannot poison a page",
-            ms->kernel.release);
+        ms_say(ret_message, "this kernel (%s) cannot poison a page",
+               ms->kernel.release);
         ret = -ENOTSUP;
     } else if (ms_gpamap_find(map, gpa, &region, &offset) &&
                ms_region_enter_locked(region)) {
@@ -157,8 +143,8 @@ static int inject_error(MemSched *ms, const char *id, uint64_t gpa,
             say_where(ret_message, ret, id, gpa);
         }
     } else {
-        say(ret_message, "guest '%s' has no RAM at address 0x%" PRIx64, id,
-            gpa);
+        ms_say(ret_message, "guest '%s' has no RAM at address 0x%" PRIx64, id,
+               gpa);
     }
     ms_gpamap_unref(map);
     ms_client_unref(client);

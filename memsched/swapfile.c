@@ -17,9 +17,9 @@
 
 #include <errno.h>
 #include <glib.h>
-#include <stdarg.h>
 
 #include "lock.h"
+#include "message.h"
 #include "parity.h"
 #include "swapfile.h"
 
@@ -38,18 +38,6 @@ struct MsSwapfile {
     MsSwapfileCounts counts;
 };
 
-static void G_GNUC_PRINTF(2, 3) say(MemSchedMessage *message,
-                                    const char *format, ...)
-{
-    va_list args;
-
-    if (message) {
-        va_start(args, format);
-        g_vsnprintf(message->text, sizeof(message->text), format, args);
-        va_end(args);
-    }
-}
-
 int ms_swapfile_open(const MsSys *sys, const char *path, uint64_t bytes,
                      MsSwapfile **ret_file, MemSchedMessage *ret_message)
 {
@@ -58,17 +46,17 @@ int ms_swapfile_open(const MsSys *sys, const char *path, uint64_t bytes,
     int fd;
 
     if (pages == 0 || pages > MOST_PAGES) {
-        say(ret_message, "the swap file of memsched must have from 4 KiB to"
-            " 4 TiB");
+        ms_say(ret_message, "the swap file of memsched must have from 4 KiB to"
+               " 4 TiB");
         return -EINVAL;
     }
     fd = sys->create(sys, path, pages << MEMSCHED_PAGE_SHIFT);
     if (fd == -EEXIST) {
-        say(ret_message, "the swap file '%s' of memsched exists already: give"
-            " it a new name, so that nothing is overwritten", path);
+        ms_say(ret_message, "the swap file '%s' of memsched exists already:"
+               " give it a new name, so that nothing is overwritten", path);
     } else if (fd < 0) {
-        say(ret_message, "the swap file '%s' of memsched cannot be used: %s",
-            path, g_strerror(-fd));
+        ms_say(ret_message, "the swap file '%s' of memsched cannot be used: %s",
+               path, g_strerror(-fd));
     }
     if (fd < 0) {
         return fd;
