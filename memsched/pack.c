@@ -3,10 +3,9 @@
  *
  * By Zstandard, which is in every distribution and looked after.  Measured on
  * the pages of a program file, one thread's time on a busy machine: level 1
- * takes 26 us out and 10 us back, and leaves 48 %; LZ4 takes 10 and 2.5 us,
- * and leaves
- * 62 %, with two pages of five that do not get down to three quarters.  Whoever
- * gets here is short of room rather than of time.
+ * takes 26 us out and 10 us back, and leaves 48 %; LZ4 takes 10 and 2.5 us, and
+ * leaves 62 %, with two pages of five that do not get down to three quarters.
+ * Whoever gets here is short of room rather than of time.
  *
  * Nothing is checked by the library: the page's checksum is kept by the
  * store, and compared when it is back.

@@ -144,7 +144,7 @@ MEMSCHED_API uint64_t memsched_disk_stamp(MemSchedDisk *disk);
  * A read has ended well: [host, host + length) holds what the disk has at
  * @offset.  Call it before whoever asked for the read is told.  Whole pages of
  * registered RAM are noted, unless the disk changed there since @stamp.  Reads
- * the memory, at 5 us for 64 KiB.  The number of pages.
+ * the memory, for its checksum.  The number of pages.
  */
 MEMSCHED_API uint64_t memsched_disk_filled(MemSchedDisk *disk, uint64_t stamp,
                                            uint64_t offset, const void *host,
