@@ -162,6 +162,13 @@ typedef struct MsClientPages {
 
 void ms_client_pages(MemSchedClient *client, MsClientPages *ret_pages);
 
+/* What the guest's balloon holds, captured (B) or not yet (G). */
+static inline uint64_t ms_pages_ballooned(const MsClientPages *pages)
+{
+    return pages->count[MEMSCHED_PAGE_BALLOONED] +
+           pages->count[MEMSCHED_PAGE_GIVEN];
+}
+
 /*
  * References to the regions, g_free() the array after unref'ing each; NULL and
  * *ret_count 0 where there is none.

@@ -86,8 +86,7 @@ static Room room_of(MemSchedClient *client)
 
     ms_client_pages(client, &pages);
     return (Room) {
-        .ballooned = pages.count[MEMSCHED_PAGE_BALLOONED] +
-                     pages.count[MEMSCHED_PAGE_GIVEN],
+        .ballooned = ms_pages_ballooned(&pages),
         .empty = pages.count[MEMSCHED_PAGE_HOLE] +
                  pages.count[MEMSCHED_PAGE_BALLOONED] +
                  pages.count[MEMSCHED_PAGE_REPORTED] +

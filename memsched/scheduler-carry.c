@@ -178,8 +178,7 @@ static uint64_t ballooned_of(MemSchedClient *client)
     MsClientPages pages;
 
     ms_client_pages(client, &pages);
-    return pages.count[MEMSCHED_PAGE_BALLOONED] +
-           pages.count[MEMSCHED_PAGE_GIVEN];
+    return ms_pages_ballooned(&pages);
 }
 
 static void withdraw(MsSched *sched, uint64_t now_ns)

@@ -178,9 +178,11 @@ static void look(MsSched *sched, MemSchedClient *client, Look *l,
     MemSched *ms = sched->ms;
     MsClientPages pages;
     uint64_t extra, oom_deflates, known = ms_tagged_known_pages(client);
+    uint64_t ballooned;
 
     l->orders = ms_orders_usable(client);
     ms_client_pages(client, &pages);
+    ballooned = ms_pages_ballooned(&pages);
     ms_lock(&client->lock);
     oom_deflates = client->oom_deflates;
     l->attached = client->attached && client->ops.set_balloon;
@@ -190,10 +192,8 @@ static void look(MsSched *sched, MemSchedClient *client, Look *l,
 
     ms_lock(&ms->ledger_lock);
     ms_transfers_sums(&sched->transfers, client, &l->sums);
-    settle_locked(l, pages.count[MEMSCHED_PAGE_BALLOONED] +
-                     pages.count[MEMSCHED_PAGE_GIVEN]);
-    back_off_locked(l, oom_deflates, pages.count[MEMSCHED_PAGE_BALLOONED] +
-                                     pages.count[MEMSCHED_PAGE_GIVEN]);
+    settle_locked(l, ballooned);
+    back_off_locked(l, oom_deflates, ballooned);
     extra = client->account.claim > l->sums.outstanding
             ? client->account.claim - l->sums.outstanding : 0;
     if (extra > 0 &&
@@ -204,8 +204,7 @@ static void look(MsSched *sched, MemSchedClient *client, Look *l,
     l->allocated = client->account.allocated;
     l->guest = (MsTransferGuest) {
         .base = l->record->base_pages,
-        .ballooned = pages.count[MEMSCHED_PAGE_BALLOONED] +
-                     pages.count[MEMSCHED_PAGE_GIVEN],
+        .ballooned = ballooned,
         .given = pages.count[MEMSCHED_PAGE_GIVEN],
         .holes = pages.count[MEMSCHED_PAGE_HOLE] +
                  pages.count[MEMSCHED_PAGE_REPORTED] +

@@ -74,8 +74,7 @@ static void look(MemSchedClient *client, Party *p)
     ms_unlock(&client->lock);
 
     p->client = client;
-    p->ballooned = pages.count[MEMSCHED_PAGE_BALLOONED] +
-                   pages.count[MEMSCHED_PAGE_GIVEN];
+    p->ballooned = ms_pages_ballooned(&pages);
     p->empty = pages.count[MEMSCHED_PAGE_HOLE] +
                pages.count[MEMSCHED_PAGE_REPORTED] +
                (attached && responds ? pages.count[MEMSCHED_PAGE_BALLOONED]

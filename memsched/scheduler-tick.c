@@ -87,8 +87,7 @@ static uint64_t ballooned_pages(MemSchedClient *client)
         apps = client->apps->epochs.credited;
         ms_unlock(&client->apps->lock);
     }
-    return pages.count[MEMSCHED_PAGE_BALLOONED] +
-           pages.count[MEMSCHED_PAGE_GIVEN] + apps;
+    return ms_pages_ballooned(&pages) + apps;
 }
 
 static uint64_t waiting_pages(MemSchedClient *client, const MsPolicyGuest *g)
@@ -245,21 +244,20 @@ static void show_host(const Tick *t)
     }
 }
 
-/* The decision about @guest, or NULL. */
-static const MsDecision *decision_of(const Tick *t, size_t guest)
+/* Of each guest the first decision about it, or NULL; to be freed. */
+static const MsDecision **decisions_by_guest(const Tick *t)
 {
-    for (size_t i = 0; i < t->decided; i++) {
-        if (t->decisions[i].guest == guest) {
-            return &t->decisions[i];
-        }
+    const MsDecision **of = g_new0(const MsDecision *, t->count);
+
+    for (size_t i = t->decided; i > 0; i--) {
+        of[t->decisions[i - 1].guest] = &t->decisions[i - 1];
     }
-    return NULL;
+    return of;
 }
 
-static void note(const Tick *t, size_t i)
+static void note(const Tick *t, size_t i, const MsDecision *d)
 {
     MsSched *sched = t->sched;
-    const MsDecision *d = decision_of(t, i);
     MsSchedGuest *record = t->clients[i]->sched;
     MsDecisionRecord r;
 
@@ -279,6 +277,8 @@ static void note(const Tick *t, size_t i)
 
 static void look(Tick *t, uint64_t now_ns, bool is_tick)
 {
+    g_autofree const MsDecision **of = NULL;
+
     fill_input(t, now_ns);
     t->guests = g_new0(MsPolicyGuest, t->count);
     t->decisions = g_new0(MsDecision, t->count);
@@ -290,11 +290,12 @@ static void look(Tick *t, uint64_t now_ns, bool is_tick)
     }
     t->decided = ms_policy_run(&t->input, t->guests, t->count, t->decisions,
                                t->count);
+    of = decisions_by_guest(t);
     show_host(t);
     ms_hold_tick(t->sched->ms, t->clients, t->guests, t->count);
     for (size_t i = 0; i < t->count; i++) {
         show(t->clients[i], &t->guests[i]);
-        note(t, i);
+        note(t, i, of[i]);
     }
     ms_sched_carry_out(t->sched, t->clients, &t->input, t->guests, t->count,
                        t->decisions, t->decided);
