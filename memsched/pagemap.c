@@ -156,8 +156,22 @@ static int add_frames(const MsPagemap *map, const MsAbiPageRegion *range,
     return 0;
 }
 
-int ms_pagemap_frame(const MsPagemap *map, const void *frame,
-                     MsPageSet *ret_pages)
+/* The same of those that are the zero page. */
+static int add_zeros(const MsPagemap *map, const MsAbiPageRegion *range,
+                     unsigned first, MsPageSet *set)
+{
+    if (range->categories & MS_ABI_PAGE_ZERO) {
+        ms_pageset_add(set, first,
+                       (range->end - range->start) >> MEMSCHED_PAGE_SHIFT);
+    }
+    return 0;
+}
+
+static int scan_frame(const MsPagemap *map, const void *frame,
+                      int (*add)(const MsPagemap *map,
+                                 const MsAbiPageRegion *range, unsigned first,
+                                 MsPageSet *set),
+                      MsPageSet *ret_pages)
 {
     MsAbiPageRegion ranges[MAX_RANGES];
     uint64_t base = (uintptr_t)frame, start = base;
@@ -173,7 +187,7 @@ int ms_pagemap_frame(const MsPagemap *map, const void *frame,
         }
         for (int i = 0; i < n; i++) {
             unsigned first = (ranges[i].start - base) >> MEMSCHED_PAGE_SHIFT;
-            int rc = add_frames(map, &ranges[i], first, &set);
+            int rc = add(map, &ranges[i], first, &set);
 
             if (rc < 0) {
                 return rc;
@@ -182,6 +196,18 @@ int ms_pagemap_frame(const MsPagemap *map, const void *frame,
     }
     *ret_pages = set;
     return 0;
+}
+
+int ms_pagemap_frame(const MsPagemap *map, const void *frame,
+                     MsPageSet *ret_pages)
+{
+    return scan_frame(map, frame, add_frames, ret_pages);
+}
+
+int ms_pagemap_zeros(const MsPagemap *map, const void *frame,
+                     MsPageSet *ret_pages)
+{
+    return scan_frame(map, frame, add_zeros, ret_pages);
 }
 
 int ms_pagemap_is_huge(const MsPagemap *map, const void *frame)

@@ -45,6 +45,10 @@ int ms_pagemap_count(const MsPagemap *map, const void *address,
 int ms_pagemap_frame(const MsPagemap *map, const void *frame,
                      MsPageSet *ret_pages);
 
+/* Which of its pages are the kernel's zero page, and hold no frame. */
+int ms_pagemap_zeros(const MsPagemap *map, const void *frame,
+                     MsPageSet *ret_pages);
+
 /*
  * 1: the aligned 2 MiB at @frame is one huge page; 0: it is not; or -errno.
  * 0.2 us: cheap enough after each move of a huge page.

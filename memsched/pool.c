@@ -28,6 +28,7 @@
 
 #include "pool-int.h"
 #include "scrub.h"
+#include "torn.h"
 
 /* A run at least this long gets a slot of its own if no open one fits. */
 #define LONG_RUN_PAGES 64
@@ -385,13 +386,20 @@ int ms_pool_fill(MsPool *pool, MsPoolRun *run, uint32_t first, uint32_t pages)
 int ms_pool_discard(MsPool *pool, MsPoolRun *run, uint32_t first,
                     uint32_t pages)
 {
+    bool torn = run->huge && pages < run->pages;
+    MsPageSet lost;
+    int ret;
+
     assert(first + pages <= run->pages);
-    if (run->huge && pages < run->pages) {
+    ret = pool->sys->madvise(pool->sys, run->address +
+                             first * MEMSCHED_PAGE_SIZE,
+                             pages * MEMSCHED_PAGE_SIZE, MADV_DONTNEED);
+    if (torn) {
         run->huge = false;
+        ms_torn_split(&pool->pagemap, run->address, first ? 0 : pages, &lost);
+        ms_torn_touch(run->address, &lost);
     }
-    return pool->sys->madvise(pool->sys, run->address +
-                              first * MEMSCHED_PAGE_SIZE,
-                              pages * MEMSCHED_PAGE_SIZE, MADV_DONTNEED);
+    return ret;
 }
 
 void ms_pool_counts(MsPool *pool, MsPoolCounts *ret_counts)

@@ -17,6 +17,7 @@
 #include "instance.h"
 #include "message.h"
 #include "protect-int.h"
+#include "repair-int.h"
 
 #define FRAME_PAGES MS_PAGESET_PAGES
 #define PAGE        ((size_t)MEMSCHED_PAGE_SIZE)
@@ -51,43 +52,49 @@ static bool is_covered(MsProtect *protect, uint64_t page)
     return covered;
 }
 
+/* False: it has no page.  Else it is in C, with all of its huge page. */
+static bool take(MemSchedRegion *region, uint64_t page,
+                 MemSchedPageState *ret_was, MsTorn *ret_torn)
+{
+    uint64_t first = page / FRAME_PAGES * FRAME_PAGES;
+    bool there;
+
+    ms_lock(&region->lock);
+    for (;;) {
+        ms_region_wait_transit_locked(region, page, 1);
+        *ret_was = ms_pages_get(&region->pages, page);
+        there = *ret_was == MEMSCHED_PAGE_RESIDENT ||
+                *ret_was == MEMSCHED_PAGE_GIVEN;
+        if (!there || ms_torn_begin_locked(region, page, ret_torn)) {
+            break;
+        }
+        ms_region_wait_transit_locked(region, first, FRAME_PAGES);
+    }
+    if (there) {
+        ms_pages_change(&region->pages, MS_PAGE_TAKE_OUT, page, 1,
+                        MEMSCHED_PAGE_TRANSIT);
+    }
+    ms_unlock(&region->lock);
+    return there;
+}
+
 static int inject_page(MemSchedRegion *region, uint64_t page, bool covered)
 {
     MsProtect *protect = ms_protect_of(region);
     MemSchedPageState was;
-    MsMember *member;
-    bool there;
+    MsTorn torn;
     int ret;
 
-    ms_lock(&region->lock);
-    ms_region_wait_transit_locked(region, page, 1);
-    was = ms_pages_get(&region->pages, page);
-    there = was == MEMSCHED_PAGE_RESIDENT || was == MEMSCHED_PAGE_GIVEN;
-    if (there) {
-        ms_pages_change(&region->pages, MS_PAGE_TAKE_OUT, page, 1,
-                        MEMSCHED_PAGE_TRANSIT);
-        ms_pages_set_flag(&region->pages, page / FRAME_PAGES, MS_FRAME_HUGE,
-                          false);
-        ms_pages_set_flag(&region->pages, page / FRAME_PAGES, MS_FRAME_TABLE,
-                          true);
-    }
-    ms_unlock(&region->lock);
-    if (!there) {
+    if (!take(region, page, &was, &torn)) {
         return -ENODATA;
     }
     if (covered && !is_covered(protect, page)) {
         ms_repair_end(region, page, MS_PAGE_PUT_BACK, was);
+        ms_torn_cancel(region, &torn);
         return -EAGAIN;
     }
-    if (protect) {
-        ms_lock(&protect->lock);
-        member = ms_stripes_member(&protect->stripes, page / FRAME_PAGES);
-        if (member) {
-            member->huge = false;
-        }
-        ms_unlock(&protect->lock);
-    }
     ret = inject(region, page);
+    ms_torn_end(region, &torn);
     if (ret < 0) {
         /* Its content is gone all the same: zeros, and lost. */
         ms_repair_place_zeros(region, page);

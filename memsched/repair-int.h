@@ -10,6 +10,8 @@
 #include <stdatomic.h>
 
 #include "lock.h"
+#include "pageset.h"
+#include "region.h"
 #include "repair.h"
 
 /* Threads that may wait in the handler at once; more of them spin. */
@@ -67,6 +69,34 @@ bool ms_repair_place(MemSchedRegion *region, uint64_t page,
 void ms_repair_page_end(MemSchedRegion *region, uint64_t page,
                         MemSchedPageState was, bool whole, bool awaited,
                         uint64_t since_ns);
+
+/* ---- repair-torn.c ---- */
+
+/* What is in C beside a page that is to go. */
+typedef struct MsTorn {
+    uint64_t frame;
+    unsigned page;              /* the one that is to go */
+    bool huge;                  /* it was in a huge page */
+    MsPageSet resident, given;  /* the others, and what they were */
+} MsTorn;
+
+/*
+ * The region is locked, the page not in C yet.  False: others have a part of
+ * its huge page in C; wait for them and look again.  Else the others of its
+ * huge page, if it is in one, are in C.
+ */
+bool ms_torn_begin_locked(MemSchedRegion *region, uint64_t page,
+                          MsTorn *ret_torn);
+
+/* Nothing is to go after all.  No lock held. */
+void ms_torn_cancel(MemSchedRegion *region, const MsTorn *torn);
+
+/*
+ * The page is gone, or broken, and in C: its frame is of small pages from now
+ * on, each with a frame of its own; the others are no longer in C.  No lock
+ * held.
+ */
+void ms_torn_end(MemSchedRegion *region, const MsTorn *torn);
 
 /* ---- refill.c ---- */
 

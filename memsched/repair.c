@@ -213,6 +213,7 @@ static Outcome take(MemSchedRegion *region, uint64_t page, MsAsk *ask,
 {
     MemSchedPageState state, seen = MEMSCHED_PAGE_STATES;
     bool broken = false;
+    MsTorn torn;
 
     for (;;) {
         ms_lock(&region->lock);
@@ -223,7 +224,13 @@ static Outcome take(MemSchedRegion *region, uint64_t page, MsAsk *ask,
         state = ms_pages_get(&region->pages, page);
         if (state == MEMSCHED_PAGE_POISONED ||
             (broken && state == seen)) {
-            break;
+            if (ms_torn_begin_locked(region, page, &torn)) {
+                break;
+            }
+            ms_region_wait_transit_locked(region, page / FRAME_PAGES *
+                                          FRAME_PAGES, FRAME_PAGES);
+            ms_unlock(&region->lock);
+            continue;
         }
         ms_unlock(&region->lock);
         if (state != MEMSCHED_PAGE_RESIDENT && state != MEMSCHED_PAGE_GIVEN) {
@@ -238,12 +245,9 @@ static Outcome take(MemSchedRegion *region, uint64_t page, MsAsk *ask,
     ms_pages_change(&region->pages, state == MEMSCHED_PAGE_POISONED
                     ? MS_PAGE_TAKE_IN : MS_PAGE_TAKE_OUT, page, 1,
                     MEMSCHED_PAGE_TRANSIT);
-    /* A part of it goes: no huge page any more. */
-    ms_pages_set_flag(&region->pages, page / FRAME_PAGES, MS_FRAME_HUGE,
-                      false);
-    ms_pages_set_flag(&region->pages, page / FRAME_PAGES, MS_FRAME_TABLE,
-                      true);
     ms_unlock(&region->lock);
+    /* A part of it is gone: no huge page any more. */
+    ms_torn_end(region, &torn);
     *ret_state = state;
     return BROKEN;
 }
@@ -328,7 +332,6 @@ static bool rebuild(MemSchedRegion *region, uint64_t page)
         ms_unlock(&protect->lock);
         return false;
     }
-    member->huge = false;
     gone = ms_pageset_has(&member->gone, page % FRAME_PAGES);
     group = member->group;
     ms_unlock(&protect->lock);

@@ -31,7 +31,7 @@ RANKS = [
     ['uffd'],
     ['ledger', 'policy', 'decision', 'cond', 'stats', 'transfer', 'request',
      'thrash', 'reclaim', 'pagemap', 'pool', 'chunk', 'scrub', 'scrubber', 'tag',
-     'parity', 'stripe', 'diskmap', 'store', 'swapfile', 'pack'],
+     'torn', 'parity', 'stripe', 'diskmap', 'store', 'swapfile', 'pack'],
     ['client', 'region', 'fault', 'mover', 'scan', 'protect', 'repair',
      'capture', 'populate', 'prefetch', 'takeback', 'held', 'hold',
      'swapin'],

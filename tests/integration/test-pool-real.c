@@ -269,6 +269,37 @@ static void test_short_capture_keeps_what_arrived(void)
     ms_pool_free(pool);
 }
 
+/* A part of a huge page is given a new frame; the rest keeps its own. */
+static void test_renewed_part_of_a_huge_page_costs_no_frame(void)
+{
+    MsPagemapCount count;
+    MsPool *pool;
+    RealRam *ram;
+    MsPoolRun run;
+
+    if (!real_usable()) {
+        return;
+    }
+    pool = pool_new(1, 0);
+    ram = real_ram_new(1, false, MS_UFFD_MODE_WP);
+    g_assert_cmpint(ms_pool_take(pool, FRAME_PAGES, MS_POOL_HUGE, &run), ==,
+                    0);
+    g_assert_cmpint(ms_pool_discard(pool, &run, 7, 1), ==, 0);
+    g_assert_cmpint(ms_pool_fill(pool, &run, 7, 1), ==, 0);
+    g_assert_false(run.huge);
+    /* The next move of a part is what would split it. */
+    g_assert_cmpuint(ms_pool_move_out(pool, &run, 0, &ram->uffd, ram->base, 1,
+                                      false).moved_pages, ==, 1);
+    g_assert_cmpint(ms_pagemap_count(&ram->pagemap, run.address, FRAME_PAGES,
+                                     &count), ==, 0);
+    g_assert_cmpuint(count.present_pages, ==, FRAME_PAGES - 1);
+    g_assert_cmpuint(count.zero_pages, ==, 0);
+    ms_pool_take_end(pool, &run, &(MsPageSet) { { 1 } }, true);
+    assert_sound(pool);
+    real_ram_free(ram);
+    ms_pool_free(pool);
+}
+
 static void test_small_takes_are_zero_after_dirty_captures(void)
 {
     MsPool *pool;
@@ -436,6 +467,8 @@ int main(int argc, char **argv)
                     test_capture_put_back_never_was_in_the_pool);
     g_test_add_func("/pool-real/short-capture-keeps-what-arrived",
                     test_short_capture_keeps_what_arrived);
+    g_test_add_func("/pool-real/renewed-part-of-a-huge-page-costs-no-frame",
+                    test_renewed_part_of_a_huge_page_costs_no_frame);
     g_test_add_func("/pool-real/small-takes-are-zero-after-dirty-captures",
                     test_small_takes_are_zero_after_dirty_captures);
     g_test_add_func("/pool-real/single-page-breaks-a-chunk-only-at-the-end",

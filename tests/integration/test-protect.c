@@ -102,6 +102,33 @@ static const Case cases[] = {
     { false, MEMSCHED_SCHEME_PQ, 8 }, { true, MEMSCHED_SCHEME_PQ, 8 },
 };
 
+/*
+ * A frame of which one page was rebuilt goes in and out in parts; its pages of
+ * zeros keep frames of their own.
+ */
+static void test_zeros_beside_a_rebuilt_page_stay_pages(gconstpointer opaque)
+{
+    const Case *c = opaque;
+    MemSched *ms = errors_start(POOL);
+    Guest *guest = new_guest(ms, c->huge);
+
+    memset(at(guest, 160), 0, 40 * MEMSCHED_PAGE_SIZE);
+    errors_protect(guest, c->scheme, c->group);
+    errors_wait_covered(guest, PAGES);
+    errors_check(guest);
+    errors_inject(guest, 9);
+    guest_assert(guest, 9, 1, SEED);
+    errors_check(guest);
+    /* All of it once more. */
+    errors_protect(guest, c->scheme, 0);
+    errors_protect(guest, c->scheme, c->group);
+    errors_wait_covered(guest, PAGES);
+    errors_check(guest);
+    guest_assert_zero(guest, 160, 40);
+    guest_assert(guest, 0, 160, SEED);
+    end(ms, guest);
+}
+
 static void test_error_is_rebuilt(gconstpointer opaque)
 {
     const Case *c = opaque;
@@ -579,6 +606,7 @@ int main(int argc, char **argv)
     if (!guest_usable()) {
         return g_test_run();
     }
+    add_cases("zeros-beside", test_zeros_beside_a_rebuilt_page_stay_pages);
     add_cases("error-is-rebuilt", test_error_is_rebuilt);
     add_cases("write-leaves-others-stay",
               test_write_leaves_and_the_others_stay);

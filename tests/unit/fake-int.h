@@ -77,6 +77,7 @@ Page *fake_page_of(FakeSys *fake, uint64_t address, Frame **ret_frame,
 
 void fake_mem_touch(FakeSys *fake, uint64_t address, uint64_t pages);
 void fake_mem_advise(FakeSys *fake, uint64_t address, size_t bytes, bool huge);
+void fake_mem_age(FakeSys *fake, uint64_t address);
 void fake_mem_discard(FakeSys *fake, uint64_t address, size_t bytes);
 
 /* The work of UFFDIO_MOVE and UFFDIO_COPY; *ret_done as the kernel has it. */

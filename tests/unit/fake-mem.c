@@ -72,6 +72,12 @@ static void split(FakeSys *fake, uint64_t address)
     }
 }
 
+/* A part of a huge page is aged apart from the rest. */
+void fake_mem_age(FakeSys *fake, uint64_t address)
+{
+    split(fake, address);
+}
+
 static void drop_page(FakeSys *fake, uint64_t address)
 {
     Frame *frame;

@@ -100,6 +100,9 @@ static int fake_madvise(const MsSys *sys, void *address, size_t bytes,
     case MADV_HUGEPAGE:
         fake_mem_advise(fake, at, bytes, true);
         break;
+    case MADV_COLD:
+        fake_mem_age(fake, at);
+        break;
     case MADV_DONTNEED:
         rc = fake_enter(fake, FAKE_DONTNEED);
         if (rc == 0) {

@@ -84,6 +84,9 @@ static void test_zero_pages_of_a_split_carry_no_frame(Fixture *f,
     g_assert_cmpint(ms_pagemap_frame(&f->pagemap, f->frame, &set), ==, 0);
     g_assert_cmpuint(ms_pageset_count(&set), ==, 1);
     g_assert_true(ms_pageset_has(&set, 3));
+    g_assert_cmpint(ms_pagemap_zeros(&f->pagemap, f->frame, &set), ==, 0);
+    g_assert_cmpuint(ms_pageset_count(&set), ==, 510);
+    g_assert_false(ms_pageset_has(&set, 0) || ms_pageset_has(&set, 3));
 }
 
 static void test_frame_of_scattered_pages_is_exact(Fixture *f,
