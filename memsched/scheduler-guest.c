@@ -110,13 +110,39 @@ static void take_manual(MemSchedClient *client, MsSchedGuest *record)
  * gave too, is what it keeps.  Else it would deflate, and take from the pool
  * what it has just given.
  */
+static bool is_to_settle_locked(const Look *l)
+{
+    return l->record->settle ||
+           (l->sums.giving > 0 && l->sums.give_left == 0);
+}
+
 static void settle_locked(Look *l, uint64_t ballooned)
 {
-    MsSchedGuest *record = l->record;
+    if (is_to_settle_locked(l)) {
+        l->record->base_pages = MAX(l->record->base_pages, ballooned);
+        l->record->settle = false;
+    }
+}
 
-    if (record->settle || (l->sums.giving > 0 && l->sums.give_left == 0)) {
-        record->base_pages = MAX(record->base_pages, ballooned);
-        record->settle = false;
+/*
+ * Its pages and its sums, with the ledger locked.  The last of what a donor
+ * gives may come between the one and the other: what it keeps is counted after
+ * that.
+ */
+static void count_and_lock(MsSched *sched, MemSchedClient *client, Look *l,
+                           MsClientPages *ret_pages)
+{
+    bool counted_after = false;
+
+    for (;;) {
+        ms_client_pages(client, ret_pages);
+        ms_lock(&sched->ms->ledger_lock);
+        ms_transfers_sums(&sched->transfers, client, &l->sums);
+        if (counted_after || !is_to_settle_locked(l)) {
+            return;
+        }
+        counted_after = true;
+        ms_unlock(&sched->ms->ledger_lock);
     }
 }
 
@@ -181,8 +207,6 @@ static void look(MsSched *sched, MemSchedClient *client, Look *l,
     uint64_t ballooned;
 
     l->orders = ms_orders_usable(client);
-    ms_client_pages(client, &pages);
-    ballooned = ms_pages_ballooned(&pages);
     ms_lock(&client->lock);
     oom_deflates = client->oom_deflates;
     l->attached = client->attached && client->ops.set_balloon;
@@ -190,8 +214,8 @@ static void look(MsSched *sched, MemSchedClient *client, Look *l,
     l->inhibited = client->inhibited > 0;
     ms_unlock(&client->lock);
 
-    ms_lock(&ms->ledger_lock);
-    ms_transfers_sums(&sched->transfers, client, &l->sums);
+    count_and_lock(sched, client, l, &pages);
+    ballooned = ms_pages_ballooned(&pages);
     settle_locked(l, ballooned);
     back_off_locked(l, oom_deflates, ballooned);
     extra = client->account.claim > l->sums.outstanding
