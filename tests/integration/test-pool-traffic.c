@@ -20,6 +20,24 @@ typedef struct Guest {
     MsPageSet *resident;        /* one a frame */
 } Guest;
 
+/* The kernel (compaction) has a page in its hands for a moment now and then. */
+static MsMoveResult move_in(MsPool *pool, MsPoolRun *run, char *src)
+{
+    gint64 end = g_get_monotonic_time() + 10 * G_USEC_PER_SEC;
+    uint32_t done = 0;
+    MsMoveResult moved;
+
+    do {
+        moved = ms_pool_move_in(pool, run, done,
+                                src + done * MEMSCHED_PAGE_SIZE,
+                                run->pages - done);
+        done += moved.moved_pages;
+    } while ((moved.stop == MS_MOVE_BUSY || moved.stop == MS_MOVE_AGAIN) &&
+             g_get_monotonic_time() < end);
+    moved.moved_pages = done;
+    return moved;
+}
+
 static void capture_some(MsPool *pool, Guest *guest, unsigned frame,
                          unsigned first, unsigned count)
 {
@@ -36,8 +54,7 @@ static void capture_some(MsPool *pool, Guest *guest, unsigned frame,
 
         g_assert_cmpint(ms_pool_capture_begin(pool, count - at, huge, &run),
                         ==, 0);
-        moved = ms_pool_move_in(pool, &run, 0,
-                                real_page(guest->ram, page + at), run.pages);
+        moved = move_in(pool, &run, real_page(guest->ram, page + at));
         g_assert_cmpint(moved.stop, ==, MS_MOVE_DONE);
         ms_pageset_clear(&arrived);
         ms_pageset_add(&arrived, 0, moved.moved_pages);
