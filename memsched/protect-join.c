@@ -292,7 +292,8 @@ static bool choose_locked(MsProtect *protect, uint64_t frame, uint32_t now_ms,
 
 /*
  * Next frame from the cursor on, going round; a slot for it is kept.
- * -EAGAIN: none now.  -ENOSPC: a new group is needed.  -ESTALE: pages in
+ * -EAGAIN: none now.  -ENOSPC: a new group is needed, and the caller is a user
+ * of the stripes until add_group() ends.  -ESTALE: pages in
  * @join->want, whose content is gone, have to leave first.
  */
 static int choose(MsProtect *protect, Join *join)
@@ -329,6 +330,9 @@ static int choose(MsProtect *protect, Join *join)
         join->group->keep++;
         protect->users++;
         protect->cursor = join->frame + 1;
+    } else if (ret == -ENOSPC) {
+        /* The scheme stays what it is, and what is added is not forgotten. */
+        protect->users++;
     }
     ms_unlock(&protect->lock);
     ms_unlock(&region->lock);
@@ -360,7 +364,7 @@ static int charge(MsProtect *protect, uint64_t pages)
  * Room for one more group.  Frames of the pool that are short elsewhere are
  * not for this: -ENOSPC.
  */
-static int add_group(MsProtect *protect)
+static int try_add_group(MsProtect *protect)
 {
     MemSched *ms = protect->region->ms;
     unsigned parities = protect->stripes.parities, k = 0;
@@ -397,6 +401,22 @@ static int add_group(MsProtect *protect)
         ms_parity_release(protect, frames);
     }
     ms_unlock(&protect->lock);
+    return ret;
+}
+
+static void unuse(MsProtect *protect)
+{
+    ms_lock(&protect->lock);
+    protect->users--;
+    ms_cond_broadcast(&protect->cond);
+    ms_unlock(&protect->lock);
+}
+
+static int add_group(MsProtect *protect)
+{
+    int ret = try_add_group(protect);
+
+    unuse(protect);
     return ret;
 }
 
@@ -497,6 +517,10 @@ uint64_t ms_protect_join(MsProtect *protect, MsCapture *capture)
 
     if (ret == -ENOSPC && add_group(protect) == 0) {
         ret = choose(protect, &join);
+        if (ret == -ENOSPC) {
+            /* Others were faster, or it changes: next time. */
+            unuse(protect);
+        }
     }
     if (ret == -ESTALE) {
         return ms_protect_leave_rows(protect, join.frame, &join.want,

@@ -101,13 +101,11 @@ static bool overlap(const MsPageSet *a, const MsPageSet *b)
     return !ms_pageset_empty(&both);
 }
 
-static void own_locked(MsProtect *protect, MsGroup *group,
-                       const MsPageSet *set)
+static void own_locked(MsGroup *group, const MsPageSet *set)
 {
     for (unsigned w = 0; w < MS_PAGESET_WORDS; w++) {
         group->busy.word[w] |= set->word[w];
     }
-    protect->users++;
 }
 
 MsMember *ms_rows_begin_locked(MsProtect *protect, uint64_t frame,
@@ -125,7 +123,8 @@ MsMember *ms_rows_begin_locked(MsProtect *protect, uint64_t frame,
             return NULL;
         }
         if (!overlap(&in, &member->group->busy)) {
-            own_locked(protect, member->group, &in);
+            own_locked(member->group, &in);
+            protect->users++;
             *set = in;
             return member;
         }
@@ -137,10 +136,12 @@ MsMember *ms_rows_begin_locked(MsProtect *protect, uint64_t frame,
 void ms_rows_take_locked(MsProtect *protect, MsGroup *group,
                          const MsPageSet *set)
 {
+    /* Already while it waits: or the group might be freed meanwhile. */
+    protect->users++;
     while (overlap(set, &group->busy)) {
         ms_cond_wait(&protect->cond, &protect->lock);
     }
-    own_locked(protect, group, set);
+    own_locked(group, set);
 }
 
 void ms_rows_end_locked(MsProtect *protect, MsGroup *group,
