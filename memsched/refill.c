@@ -43,6 +43,7 @@
 typedef enum ReadState {
     READING,
     ENDING,                     /* somebody puts the page in its place */
+    TELLING,                    /* it is settled who sleeps for it */
     ENDED,
 } ReadState;
 
@@ -114,17 +115,21 @@ static void wake(MsRepair *repair, MemSchedDiskRead *read, bool whole)
     ms_unlock(&repair->refill_lock);
 }
 
-/* Somebody waits for it in the handler. */
-static bool is_awaited(MsRepair *repair, MemSchedDiskRead *read)
+/*
+ * Somebody waits for it in the handler?  Nobody joins any more, so that this
+ * stays the answer: who comes later looks the page up when it has left C.
+ */
+static bool settle(MsRepair *repair, MemSchedDiskRead *read)
 {
     bool awaited = false;
 
     ms_lock(&repair->refill_lock);
+    read->state = TELLING;
     for (unsigned i = 0; i < MS_ASKS; i++) {
         MsAsk *ask = &repair->ask[i];
 
         awaited |= atomic_load(&ask->state) == MS_ASK_PARKED &&
-                   ask->read == read;
+                   ask->read == read && !ask->alone;
     }
     ms_unlock(&repair->refill_lock);
     return awaited;
@@ -143,7 +148,7 @@ static void end(MemSchedDiskRead *read, bool whole)
     ms_histogram_add(&stats->disk, region->ms->sys->now_ns(region->ms->sys) -
                                    read->start_ns);
     ms_repair_page_end(region, read->page, read->was, whole,
-                       is_awaited(repair_of(read), read), read->since_ns);
+                       settle(repair_of(read), read), read->since_ns);
     wake(repair_of(read), read, whole);
     ms_region_leave(region);
 }
@@ -253,7 +258,7 @@ bool ms_refill_join(MemSchedRegion *region, uint64_t page, MsAsk *ask)
 
     ms_lock(&repair->refill_lock);
     for (MemSchedDiskRead *r = repair->reads; r && !joined; r = r->next) {
-        if (r->region == region && r->page == page && r->state != ENDED) {
+        if (r->region == region && r->page == page && r->state < TELLING) {
             ask->read = r;
             atomic_store(&ask->state, MS_ASK_PARKED);
             joined = true;

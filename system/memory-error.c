@@ -242,6 +242,25 @@ static void answer(const Report *r)
     }
 }
 
+/*
+ * Somebody has met the page since, and is told of it: one machine check is
+ * enough, and a second before the first has ended would reset the guest.
+ */
+static bool is_superseded(const Report *untouched)
+{
+    for (unsigned i = 0; i < REPORTS; i++) {
+        const Report *r = &errors.reports[i];
+
+        if (qatomic_load_acquire(&r->state) == READY &&
+            r->kind != UNTOUCHED &&
+            (((uintptr_t)r->host ^ (uintptr_t)untouched->host) &
+             TARGET_PAGE_MASK) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void answer_all(void *opaque)
 {
     if (qatomic_xchg(&errors.overflow, false)) {
@@ -254,7 +273,9 @@ static void answer_all(void *opaque)
             Report taken = *r;
 
             qatomic_store_release(&r->state, FREE);
-            answer(&taken);
+            if (taken.kind != UNTOUCHED || !is_superseded(&taken)) {
+                answer(&taken);
+            }
         }
     }
 }
