@@ -1,5 +1,8 @@
 /*
- * The check of protection: books, parity and checksums, from the pages
+ * Protection looked at: rows against checksums and parity, and all of the books
+ *
+ * What is compared here is compared by the scrubber (protect-scrub.c), and by
+ * the check that ends every test.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -12,6 +15,84 @@
 
 #define PAGE ((size_t)MEMSCHED_PAGE_SIZE)
 
+static MsLook look_at_member(MsProtect *protect, const MsMember *m,
+                             unsigned page, char *buf)
+{
+    MemSchedRegion *region = protect->region;
+    const MsSys *sys = region->ms->sys;
+    char *address = ms_region_address(region, m->frame * MS_PAGESET_PAGES +
+                                      page);
+    bool gone;
+
+    ms_lock(&protect->lock);
+    gone = ms_pageset_has(&m->gone, page);
+    ms_unlock(&protect->lock);
+    if (gone) {
+        return MS_LOOK_GONE;
+    }
+    /* A hole is not read: its fault would be served. */
+    if (ms_pagemap_is_hole(ms_pool_pagemap(region->ms->pool), address) != 0) {
+        return MS_LOOK_BROKEN;
+    }
+    if (sys->peek(sys, buf, address, PAGE) != (ssize_t)PAGE) {
+        return MS_LOOK_BROKEN;
+    }
+    return ms_parity_best()->sum(buf, PAGE) == m->sum[page] ? MS_LOOK_RIGHT
+                                                            : MS_LOOK_OTHER;
+}
+
+static MsLook look_at_parity(MsProtect *protect, MsWork *work,
+                             const MsGroup *group, unsigned k, unsigned page)
+{
+    const MsSys *sys = protect->region->ms->sys;
+
+    if (sys->peek(sys, work->parity[k], ms_parity_address(group, k, page),
+                  PAGE) != (ssize_t)PAGE) {
+        return MS_LOOK_BROKEN;
+    }
+    return memcmp(work->parity[k], work->out[k], PAGE) ? MS_LOOK_OTHER
+                                                       : MS_LOOK_RIGHT;
+}
+
+void ms_row_look(MsProtect *protect, MsWork *work, const MsGroup *group,
+                 unsigned page, MsRowLook *ret_look)
+{
+    MsParityRow row = { .bytes = PAGE };
+    bool all = true, bad[MS_PARITY_PAGES];
+
+    *ret_look = (MsRowLook) { 0 };
+    for (unsigned s = 0; s < protect->stripes.size; s++) {
+        const MsMember *m = group->member[s];
+        char *buf = work->page[row.count];
+
+        if (m == NULL || !ms_pageset_has(&m->in, page)) {
+            continue;
+        }
+        ret_look->member[s] = look_at_member(protect, m, page, buf);
+        if (ret_look->member[s] == MS_LOOK_RIGHT) {
+            row.slot[row.count] = m->slot;
+            row.page[row.count++] = buf;
+        } else {
+            all = false;
+        }
+    }
+    ret_look->pages = row.count;
+    ms_lock(&protect->lock);
+    for (unsigned k = 0; k < protect->stripes.parities; k++) {
+        bad[k] = ms_pageset_has(&group->bad[k], page);
+    }
+    ms_unlock(&protect->lock);
+    if (all && row.count > 0) {
+        ms_parity_build(ms_parity_best(), &row, (void *const *)work->out);
+    }
+    for (unsigned k = 0; k < protect->stripes.parities && group->count[page];
+         k++) {
+        ret_look->parity[k] = bad[k] ? MS_LOOK_NONE : !all ? MS_LOOK_UNKNOWN
+                              : look_at_parity(protect, work, group, k, page);
+        ret_look->pages += ret_look->parity[k] == MS_LOOK_RIGHT;
+    }
+}
+
 /*
  * One row: each page that can be read has the content of its checksum, and if
  * all can, parity that is not called bad is that of the pages.
@@ -19,49 +100,17 @@
 static const char *check_row(MsProtect *protect, MsWork *work, MsGroup *group,
                              unsigned page)
 {
-    MemSchedRegion *region = protect->region;
-    const MsSys *sys = region->ms->sys;
-    MsParityRow row = { .bytes = PAGE };
-    unsigned in = 0;
+    MsRowLook look;
 
+    ms_row_look(protect, work, group, page, &look);
     for (unsigned s = 0; s < protect->stripes.size; s++) {
-        MsMember *m = group->member[s];
-        char *buf = work->page[row.count], *address;
-
-        if (m == NULL || !ms_pageset_has(&m->in, page)) {
-            continue;
-        }
-        in++;
-        address = ms_region_address(region,
-                                    m->frame * MS_PAGESET_PAGES + page);
-        if (ms_pageset_has(&m->gone, page) ||
-            ms_pagemap_is_hole(ms_pool_pagemap(region->ms->pool),
-                               address) != 0 ||
-            sys->peek(sys, buf, address, PAGE) != (ssize_t)PAGE) {
-            continue;
-        }
-        if (ms_parity_best()->sum(buf, PAGE) != m->sum[page]) {
+        if (look.member[s] == MS_LOOK_OTHER) {
             return "a protected page differs from its checksum";
         }
-        row.slot[row.count] = m->slot;
-        row.page[row.count++] = buf;
     }
-    if (row.count < in) {
-        return NULL;
-    }
-    ms_parity_build(ms_parity_best(), &row, (void *const *)work->out);
-    for (unsigned k = 0; k < protect->stripes.parities && in > 0; k++) {
-        if (ms_pageset_has(&group->bad[k], page) ||
-            sys->peek(sys, work->parity[k], ms_parity_address(group, k, page),
-                      PAGE) != (ssize_t)PAGE) {
-            continue;
-        }
-        if (memcmp(work->parity[k], work->out[k], PAGE) != 0) {
-            return k ? "Q is not that of its pages"
-                     : "P is not that of its pages";
-        }
-    }
-    return NULL;
+    return look.parity[0] == MS_LOOK_OTHER ? "P is not that of its pages"
+           : look.parity[1] == MS_LOOK_OTHER ? "Q is not that of its pages"
+           : NULL;
 }
 
 /* Each page that is sure, and can be read, has the content of its checksum. */

@@ -35,6 +35,16 @@ typedef struct MsHeat {
     uint8_t backoff;            /* 2^n times cool_ms */
 } MsHeat;
 
+/* The scrubber's place in a region. */
+typedef struct MsScrubPlace {
+    uint64_t next_ns;           /* no step before; the worker's own */
+    uint32_t pass;              /* that goes on; from 1 */
+    uint64_t done_pages;        /* of it */
+    uint64_t begun_ns;
+    uint64_t ended_ns, took_ns; /* the last one; ended_ns 0: none */
+    uint64_t passes;
+} MsScrubPlace;
+
 struct MsProtect {
     MemSchedRegion *region;
     MsLock lock;                /* rank stripe; guards what follows */
@@ -46,6 +56,7 @@ struct MsProtect {
     MsHeat *heat;               /* of each frame */
     uint64_t cursor;            /* the next one to look at */
     uint64_t disk_cursor;       /* the same of protect-disk.c */
+    MsScrubPlace scrub;         /* next_ns: the worker's */
 
     MsLock disk_lock;           /* leaf; guards what follows */
     _Atomic bool disk_on;
@@ -131,6 +142,26 @@ void ms_rows_add(MsProtect *protect, MsWork *work, const MsMember *member,
 void ms_parity_renew(MsProtect *protect, MsGroup *group, unsigned k,
                      unsigned page);
 
+/* What one page of a row turned out to be. */
+typedef enum MsLook {
+    MS_LOOK_NONE,               /* not in; or parity that is bad anyway */
+    MS_LOOK_RIGHT,
+    MS_LOOK_OTHER,              /* it has not the content that it should */
+    MS_LOOK_BROKEN,             /* it cannot be read */
+    MS_LOOK_GONE,               /* its content went before, and is known to */
+    MS_LOOK_UNKNOWN,            /* parity, while not all pages can be read */
+} MsLook;
+
+typedef struct MsRowLook {
+    unsigned pages;             /* that were read */
+    MsLook member[MS_PARITY_SLOTS];
+    MsLook parity[MS_PARITY_PAGES];
+} MsRowLook;
+
+/* Compare a row with its checksums and its parity; changes nothing. */
+void ms_row_look(MsProtect *protect, MsWork *work, const MsGroup *group,
+                 unsigned page, MsRowLook *ret_look);
+
 /* Give the frames back; locks of lower rank may be held. */
 void ms_parity_release(MsProtect *protect, MsParityFrames *frames);
 
@@ -141,6 +172,15 @@ void ms_parity_release(MsProtect *protect, MsParityFrames *frames);
  * none now.  The worker's thread; the region is entered, no lock held.
  */
 uint64_t ms_protect_join(MsProtect *protect, MsCapture *capture);
+
+/* ---- protect-scrub.c ---- */
+
+/*
+ * The next rows are verified, if it is time.  When the next step of this region
+ * may come; UINT64_MAX: never, as it is.  The worker's thread; the region is
+ * entered, no lock held.
+ */
+uint64_t ms_protect_scrub(MsProtect *protect);
 
 /* ---- protect-disk.c ---- */
 
@@ -184,6 +224,12 @@ uint64_t ms_protect_join_disk(MsProtect *protect);
  */
 uint64_t ms_protect_leave_rows(MsProtect *protect, uint64_t frame,
                                MsPageSet *set, bool dead);
+
+/*
+ * The unit of @page leaves its stripes and is unprotected: whoever waits to
+ * write is woken.  How many pages did.
+ */
+uint64_t ms_protect_leave_unit(MsProtect *protect, uint64_t page);
 
 /* Unprotect pages of @set of a frame, all of it where it is huge. */
 void ms_protect_open(MemSchedRegion *region, uint64_t frame,

@@ -28,7 +28,8 @@
 #include "message.h"
 #include "protect-int.h"
 
-#define PAGE ((size_t)MEMSCHED_PAGE_SIZE)
+#define FRAME_PAGES MS_PAGESET_PAGES
+#define PAGE        ((size_t)MEMSCHED_PAGE_SIZE)
 
 #define DEFAULT_GROUP  8u
 #define DEFAULT_COOL   1000u
@@ -152,6 +153,7 @@ static void set_region(MemSchedRegion *region, const MemSchedProtection *s)
                         s->group_size) == 0) {
         ms_lock(&protect->lock);
         protect->stripes = stripes;
+        protect->scrub.done_pages = 0;
         begin_heat_locked(protect);
         protect->on = true;
         ms_unlock(&protect->lock);
@@ -298,6 +300,26 @@ int memsched_protect(MemSched *ms, const char *id,
 
 /* ---- what is ---- */
 
+/* A guest's last pass is that of the region which is last. */
+static void add_scrub_locked(const MsProtect *protect, uint64_t now_ns,
+                             MemSchedProtectionInfo *info)
+{
+    const MsScrubPlace *place = &protect->scrub;
+
+    if (!protect->on) {
+        return;
+    }
+    info->scrub_done_bytes += place->done_pages * PAGE;
+    info->scrub_all_bytes += (protect->stripes.pages +
+                              protect->stripes.parities * FRAME_PAGES *
+                              (uint64_t)protect->stripes.groups) * PAGE;
+    info->scrub_passes = MIN(info->scrub_passes, place->passes);
+    info->scrub_age_ns = place->ended_ns && info->scrub_age_ns != UINT64_MAX
+                         ? MAX(info->scrub_age_ns, now_ns - place->ended_ns)
+                         : UINT64_MAX;
+    info->scrub_took_ns = MAX(info->scrub_took_ns, place->took_ns);
+}
+
 static void add_region(MemSchedRegion *region, MemSchedProtectionInfo *info)
 {
     MsProtect *protect = ms_protect_of(region);
@@ -313,6 +335,8 @@ static void add_region(MemSchedRegion *region, MemSchedProtectionInfo *info)
         info->groups += protect->stripes.groups;
         info->bookkeeping_bytes += ms_stripes_bytes(&protect->stripes) +
                                    region->pages.frames * sizeof(MsHeat);
+        add_scrub_locked(protect, region->ms->sys->now_ns(region->ms->sys),
+                         info);
         ms_unlock(&protect->lock);
         ms_lock(&protect->disk_lock);
         info->disk_bytes += protect->disk.sure * PAGE;
@@ -323,9 +347,13 @@ static void add_region(MemSchedRegion *region, MemSchedProtectionInfo *info)
     }
 }
 
-static void add_disk_stats(MsProtectStats *stats,
+static void add_more_stats(MsProtectStats *stats,
                            MemSchedProtectionInfo *info)
 {
+    info->scrubbed_pages = ms_counter(&stats->scrubbed);
+    info->mismatched_pages = ms_counter(&stats->mismatched);
+    info->mismatched_parity_pages = ms_counter(&stats->mismatched_parity);
+    info->found_broken_pages = ms_counter(&stats->found_broken);
     info->disk_noted_pages = ms_counter(&stats->disk_noted);
     info->disk_left_by_write_pages = ms_counter(&stats->disk_left_by_write);
     info->disk_left_by_disk_pages = ms_counter(&stats->disk_left_by_disk);
@@ -336,26 +364,39 @@ static void add_disk_stats(MsProtectStats *stats,
     info->disk_p99_ns = ms_histogram_quantile_ns(&stats->disk, 990);
 }
 
+static void add_regions(MemSchedClient *client, MemSchedProtectionInfo *info)
+{
+    MemSchedRegion **regions;
+    size_t count;
+
+    info->scrub_passes = UINT64_MAX;
+    regions = ms_client_regions(client, &count);
+    for (size_t i = 0; i < count; i++) {
+        add_region(regions[i], info);
+        ms_region_unref(regions[i]);
+    }
+    g_free(regions);
+    if (info->scrub_passes == UINT64_MAX) {
+        info->scrub_passes = 0; /* no region is in stripes */
+    }
+    if (info->scrub_passes == 0) {
+        info->scrub_age_ns = UINT64_MAX;
+    }
+}
+
 int memsched_query_protection(MemSched *ms, const char *id,
                               MemSchedProtectionInfo *ret_info)
 {
     MemSchedClient *client = ms_client_get(ms, id);
     MemSchedProtectionInfo info = { 0 };
-    MemSchedRegion **regions;
     MsProtectStats *stats;
     uint64_t last_ns;
-    size_t count;
 
     if (client == NULL) {
         return -ENOENT;
     }
     info.settings = ms_protect_settings(client);
-    regions = ms_client_regions(client, &count);
-    for (size_t i = 0; i < count; i++) {
-        add_region(regions[i], &info);
-        ms_region_unref(regions[i]);
-    }
-    g_free(regions);
+    add_regions(client, &info);
     ms_lock(&ms->ledger_lock);
     info.parity_bytes = client->account.parity * PAGE;
     ms_unlock(&ms->ledger_lock);
@@ -373,7 +414,7 @@ int memsched_query_protection(MemSched *ms, const char *id,
     info.repair_max_ns = ms_counter(&stats->repair.max_ns);
     info.write_p50_ns = ms_histogram_quantile_ns(&stats->write, 500);
     info.write_p99_ns = ms_histogram_quantile_ns(&stats->write, 990);
-    add_disk_stats(stats, &info);
+    add_more_stats(stats, &info);
     last_ns = atomic_load(&stats->last_ns);
     info.last_age_ns = last_ns ? ms->sys->now_ns(ms->sys) - last_ns
                                : UINT64_MAX;

@@ -7,6 +7,7 @@
  *   a write to a protected page     old content out of the parity, then the
  *   (queued by the fault threads)   page is unprotected and the writer woken
  *   otherwise                       one frame joins, as the rate allows
+ *   otherwise                       some stripes are verified, likewise
  *
  * Why a thread of its own: to take a huge page out of its stripe reads and sums
  * 2 MiB, 0.3 ms, for which no other guest's fault should wait.  What a writer
@@ -39,6 +40,8 @@
 #define STAYED         8u       /* times its backoff: forgiven */
 /* Nothing could join: look again after this. */
 #define IDLE_NS        UINT64_C(50000000)
+/* Nothing is to be scrubbed: the same. */
+#define SCRUB_IDLE_NS  UINT64_C(1000000000)
 
 typedef struct Pending {
     MemSchedRegion *region;     /* a reference */
@@ -52,10 +55,12 @@ struct MsProtector {
     MsLock lock;                /* leaf */
     MsCond cond;
     bool stop, kicked;
+    bool joined;                /* last; then it is the scrubber's turn */
     Pending *queue;             /* a ring */
     size_t first, count, size;
     /* the thread's own */
     uint64_t next_ns;           /* no join before */
+    uint64_t scrub_ns;          /* the same of scrubbing */
     unsigned turn;
     MsCapture capture;
 };
@@ -266,6 +271,81 @@ static void serve_pending(MsProtector *t, const Pending *pending)
     ms_region_unref(region);
 }
 
+uint64_t ms_protect_leave_unit(MsProtect *protect, uint64_t page)
+{
+    MemSchedRegion *region = protect->region;
+    uint64_t frame = page / FRAME_PAGES, pages;
+    MsPageSet set;
+
+    unit_of(protect, page, &set);
+    pages = ms_protect_leave_rows(protect, frame, &set, false);
+    if (pages > 0) {
+        note_heat(protect, frame,
+                  ms_protect_settings(region->client).cool_ms);
+        ms_protect_open(region, frame, &set, true);
+    }
+    return pages;
+}
+
+/* ---- scrubbing ---- */
+
+/* Of one guest; when its next step may come. */
+static uint64_t scrub_client(MemSchedClient *client)
+{
+    MemSchedProtection settings = ms_protect_settings(client);
+    uint64_t next_ns = UINT64_MAX;
+    MemSchedRegion **regions;
+    size_t count;
+
+    if (settings.scheme == MEMSCHED_SCHEME_NONE ||
+        settings.scrub_bytes_per_s == 0) {
+        return next_ns;
+    }
+    regions = ms_client_regions(client, &count);
+    for (size_t i = 0; i < count; i++) {
+        MsProtect *protect = ms_protect_of(regions[i]);
+
+        if (protect && ms_region_enter_locked(regions[i])) {
+            ms_unlock(&regions[i]->lock);
+            next_ns = MIN(next_ns, ms_protect_scrub(protect));
+            ms_region_leave(regions[i]);
+        }
+        ms_region_unref(regions[i]);
+    }
+    g_free(regions);
+    return next_ns;
+}
+
+static bool writer_waits(MsProtector *t)
+{
+    bool waits;
+
+    ms_lock(&t->lock);
+    waits = t->count > 0;
+    ms_unlock(&t->lock);
+    return waits;
+}
+
+/* Each guest whose time has come, unless a writer comes in between. */
+static void scrub_some(MsProtector *t)
+{
+    uint64_t next_ns = t->ms->sys->now_ns(t->ms->sys) + SCRUB_IDLE_NS;
+    MemSchedClient **clients;
+    size_t count;
+
+    clients = ms_clients(t->ms, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (writer_waits(t)) {
+            next_ns = 0;
+        } else {
+            next_ns = MIN(next_ns, scrub_client(clients[i]));
+        }
+        ms_client_unref(clients[i]);
+    }
+    g_free(clients);
+    t->scrub_ns = next_ns;
+}
+
 /* ---- joins ---- */
 
 /* In turn, so that neither waits for the other to have done all. */
@@ -361,13 +441,21 @@ static void *protector_thread(void *opaque)
             ms_lock(&t->lock);
         } else if (!any_protected(ms)) {
             ms_cond_wait(&t->cond, &t->lock);
-        } else if (now_ns >= t->next_ns || t->kicked) {
+        } else if ((now_ns >= t->next_ns || t->kicked) &&
+                   !(t->joined && now_ns >= t->scrub_ns)) {
             t->kicked = false;
+            t->joined = true;
             ms_unlock(&t->lock);
             join_one(t);
             ms_lock(&t->lock);
+        } else if (now_ns >= t->scrub_ns) {
+            t->joined = false;
+            ms_unlock(&t->lock);
+            scrub_some(t);
+            ms_lock(&t->lock);
         } else {
-            ms_cond_wait_ns(&t->cond, &t->lock, t->next_ns - now_ns);
+            ms_cond_wait_ns(&t->cond, &t->lock,
+                            MIN(t->next_ns, t->scrub_ns) - now_ns);
         }
     }
     ms_unlock(&t->lock);
@@ -378,6 +466,7 @@ void ms_protector_kick(MsProtector *t)
 {
     ms_lock(&t->lock);
     t->kicked = true;
+    t->scrub_ns = 0;
     ms_cond_signal(&t->cond);
     ms_unlock(&t->lock);
 }

@@ -22,6 +22,9 @@ typedef struct MsProtectStats {
     MsCounter recovered, recovered_dead, lost;
     MsCounter disk_noted, disk_left_by_write, disk_left_by_disk;
     MsCounter disk_changed, disk_recovered, disk_failed;
+    MsCounter scrubbed;         /* pages verified, parity too */
+    MsCounter mismatched, mismatched_parity;    /* found by that */
+    MsCounter found_broken;     /* the same: errors that nobody had met */
     MsHistogram disk;           /* the part of repair that read a disk */
     MsHistogram repair;         /* signal or call to restart */
     MsHistogram write;          /* fault read to writer woken */

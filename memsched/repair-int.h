@@ -31,6 +31,7 @@ typedef struct MsAsk {
     _Atomic uint32_t state;     /* a futex */
     void *address;
     uint64_t since_ns;
+    bool alone;                 /* nobody sleeps for it: ms_repair_ask() */
     MemSchedDiskRead *read;     /* PARKED: refill_lock */
 } MsAsk;
 
@@ -69,6 +70,12 @@ bool ms_repair_place(MemSchedRegion *region, uint64_t page,
 void ms_repair_page_end(MemSchedRegion *region, uint64_t page,
                         MemSchedPageState was, bool whole, bool awaited,
                         uint64_t since_ns);
+
+/* ---- repair-tell.c ---- */
+
+/* Whoever watches is told of a page that was repaired, or is lost. */
+void ms_repair_tell(MemSchedRegion *region, uint64_t page, bool lost,
+                    bool awaited, uint64_t since_ns);
 
 /* ---- repair-torn.c ---- */
 

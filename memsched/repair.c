@@ -71,29 +71,37 @@ static void ring(MsRepair *repair)
     repair->ms->sys->futex_wake(repair->ms->sys, &repair->bell);
 }
 
+/* Async-signal-safe; NULL: all are taken. */
+static MsAsk *find_slot(MsRepair *repair)
+{
+    for (unsigned i = 0; i < MS_ASKS; i++) {
+        uint32_t none = MS_ASK_FREE;
+
+        if (atomic_compare_exchange_strong(&repair->ask[i].state, &none,
+                                           MS_ASK_TAKEN)) {
+            return &repair->ask[i];
+        }
+    }
+    return NULL;
+}
+
 MemSchedSigbus memsched_sigbus(void *address)
 {
     MemSched *ms = memsched_running();
     MsRepair *repair = ms ? ms->repair : NULL;
     int kept = errno;
-    MsAsk *ask = NULL;
     uint32_t state;
+    MsAsk *ask;
 
     if (repair == NULL ||
         ms->sys->gettid(ms->sys) == atomic_load(&repair->tid)) {
         return MEMSCHED_SIGBUS_FOREIGN;
     }
-    for (unsigned i = 0; ask == NULL; i = (i + 1) % MS_ASKS) {
-        uint32_t none = MS_ASK_FREE;
-
-        if (atomic_compare_exchange_strong(&repair->ask[i].state, &none,
-                                           MS_ASK_TAKEN)) {
-            ask = &repair->ask[i];
-        } else if (i == MS_ASKS - 1) {
-            ms->sys->yield(ms->sys);
-        }
+    while ((ask = find_slot(repair)) == NULL) {
+        ms->sys->yield(ms->sys);
     }
     ask->address = address;
+    ask->alone = false;
     ask->since_ns = ms->sys->now_ns(ms->sys);
     atomic_store(&ask->state, MS_ASK_ASKED);
     ring(repair);
@@ -105,70 +113,30 @@ MemSchedSigbus memsched_sigbus(void *address)
     return state - MS_ASK_ANSWERED;
 }
 
+bool ms_repair_ask(MemSched *ms, void *address)
+{
+    MsRepair *repair = ms->repair;
+    MsAsk *ask = repair ? find_slot(repair) : NULL;
+
+    if (ask == NULL) {
+        return false;
+    }
+    ask->address = address;
+    ask->alone = true;
+    ask->since_ns = ms->sys->now_ns(ms->sys);
+    atomic_store(&ask->state, MS_ASK_ASKED);
+    ring(repair);
+    return true;
+}
+
 void ms_ask_answer(MsRepair *repair, MsAsk *ask, MemSchedSigbus answer)
 {
+    if (ask->alone) {
+        atomic_store(&ask->state, MS_ASK_FREE);
+        return;
+    }
     atomic_store(&ask->state, MS_ASK_ANSWERED + answer);
     repair->ms->sys->futex_wake(repair->ms->sys, &ask->state);
-}
-
-/* ---- telling ---- */
-
-static void tell(MemSchedRegion *region, uint64_t page, bool lost,
-                 bool awaited, uint64_t since_ns)
-{
-    MemSched *ms = region->ms;
-    MsRepair *repair = ms->repair;
-    MemSchedError error = {
-        .host = ms_region_address(region, page), .lost = lost,
-        .awaited = awaited,
-        .duration_ns = ms->sys->now_ns(ms->sys) - since_ns,
-    };
-    void (*watch)(void *opaque, const MemSchedError *error);
-    void *opaque;
-
-    g_strlcpy(error.id, region->client->id, sizeof(error.id));
-    g_strlcpy(error.region, region->name, sizeof(error.region));
-    error.offset_bytes = (char *)error.host - region->host;
-    ms_histogram_add(&region->client->protect_stats.repair,
-                     error.duration_ns);
-    atomic_store(&region->client->protect_stats.last_ns,
-                 since_ns + error.duration_ns);
-
-    ms_lock(&repair->lock);
-    watch = repair->watch;
-    opaque = repair->watch_opaque;
-    repair->watch_calls += watch != NULL;
-    ms_unlock(&repair->lock);
-    if (watch) {
-        watch(opaque, &error);
-        ms_lock(&repair->lock);
-        repair->watch_calls--;
-        ms_cond_broadcast(&repair->cond);
-        ms_unlock(&repair->lock);
-    }
-}
-
-void ms_repair_tell_lost(MemSchedRegion *region, uint64_t page,
-                         uint64_t since_ns)
-{
-    ms_count(&region->client->protect_stats.lost, 1);
-    tell(region, page, true, false, since_ns);
-}
-
-void memsched_watch_errors(MemSched *ms,
-                           void (*error)(void *opaque, const MemSchedError *e),
-                           void *opaque)
-{
-    MsRepair *repair = ms->repair;
-
-    ms_lock(&repair->lock);
-    repair->watch = NULL;
-    while (repair->watch_calls > 0) {
-        ms_cond_wait(&repair->cond, &repair->lock);
-    }
-    repair->watch = error;
-    repair->watch_opaque = opaque;
-    ms_unlock(&repair->lock);
 }
 
 /* ---- a page of a guest ---- */
@@ -358,11 +326,11 @@ void ms_repair_page_end(MemSchedRegion *region, uint64_t page,
         ms_repair_end(region, page, MS_PAGE_PUT_BACK,
                       was == MEMSCHED_PAGE_GIVEN ? MEMSCHED_PAGE_GIVEN
                                                  : MEMSCHED_PAGE_RESIDENT);
-        tell(region, page, false, awaited, since_ns);
+        ms_repair_tell(region, page, false, awaited, since_ns);
     } else {
         /* First tell: from the moment on that zeros are there, all see them. */
         ms_count(&region->client->protect_stats.lost, 1);
-        tell(region, page, true, awaited, since_ns);
+        ms_repair_tell(region, page, true, awaited, since_ns);
         ms_repair_place_zeros(region, page);
         ms_repair_end(region, page, MS_PAGE_POPULATED, MEMSCHED_PAGE_LOST);
     }
@@ -412,7 +380,7 @@ static Outcome repair_page(MemSchedRegion *region, uint64_t page,
             return ask ? PENDING : ms_refill_wait(read) ? REPAIRED : LOST;
         }
     }
-    ms_repair_page_end(region, page, was, whole, ask != NULL, since_ns);
+    ms_repair_page_end(region, page, was, whole, ask && !ask->alone, since_ns);
     return whole ? REPAIRED : LOST;
 }
 

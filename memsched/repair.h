@@ -30,6 +30,16 @@ void ms_repair_forget(MemSchedRegion *region, uint64_t page, uint64_t end);
 void ms_repair_tell_lost(MemSchedRegion *region, uint64_t page,
                          uint64_t since_ns);
 
+/*
+ * A page with an error that nobody has met: the repair thread's, as if somebody
+ * had.  False: it has too much to do; ask again.  Waits for nothing.
+ */
+bool ms_repair_ask(MemSched *ms, void *address);
+
+/* The scrubber has found what is not as it should be.  Rows may be held. */
+void ms_repair_tell_mismatch(MemSchedRegion *region, uint64_t page,
+                             MemSchedMismatch what);
+
 /* ---- repair.c and repair-inject.c only ---- */
 
 /* The page's owner ends C. */

@@ -54,6 +54,9 @@ struct MsGroup {
                                            empty row only while it is busy */
     char *parity[MS_PARITY_PAGES];      /* NULL: not of this scheme */
     void *opaque;               /* the caller's, who owns the frames */
+    uint32_t scrub_pass;        /* the last one of the scrubber that has read
+                                   all of it */
+    uint16_t scrub_row;         /* where the next step begins */
 };
 
 typedef struct MsStripes {

@@ -46,6 +46,19 @@ static void print_guest(Monitor *mon, const MemschedProtection *p)
     }
 }
 
+static void print_scrub(Monitor *mon, const MemschedScrub *s)
+{
+    monitor_printf(mon, "    scrubber: %" PRIu64 " passes", s->passes);
+    if (s->has_last_age) {
+        monitor_printf(mon, ", the last one %" PRIu64 " s ago in %" PRIu64
+                       " s", s->last_age / 1000, s->last_duration / 1000);
+    }
+    monitor_printf(mon, "; %u%% of this one; %" PRIu64 " errors, %" PRIu64
+                   " pages and %" PRIu64 " of parity that differ\n",
+                   percent(s->done, s->all - MIN(s->done, s->all)), s->errors,
+                   s->mismatches, s->parity_mismatches);
+}
+
 static void hmp_info_memsched_protection(Monitor *mon, const QDict *qdict)
 {
     Error *err = NULL;
@@ -60,6 +73,9 @@ static void hmp_info_memsched_protection(Monitor *mon, const QDict *qdict)
                    "Parity", "Poisoned", "Repaired", "Lost ever", "Lost");
     for (MemschedProtectionList *entry = list; entry; entry = entry->next) {
         print_guest(mon, entry->value);
+        if (entry->value->scrub->rate) {
+            print_scrub(mon, entry->value->scrub);
+        }
     }
 }
 

@@ -89,6 +89,19 @@ static void emit_transfer(const MemSchedEvent *event)
 
 static void emit_error(const MemSchedError *error)
 {
+    if (error->mismatch) {
+        bool page = error->mismatch == MEMSCHED_MISMATCH_PAGE;
+
+        warn_report("guest '%s': %s at offset 0x%" PRIx64 " of %s has content "
+                    "that nobody gave it; check the host's memory", error->id,
+                    page ? "a protected page" : "the parity of the page",
+                    error->offset_bytes, error->region);
+        qapi_event_send_memsched_stripe_mismatch(
+            error->id, error->region, error->offset_bytes,
+            page ? QAPI_MEMSCHED_MISMATCH_PAGE
+                 : QAPI_MEMSCHED_MISMATCH_PARITY);
+        return;
+    }
     (error->lost ? qapi_event_send_memsched_page_lost
                  : qapi_event_send_memsched_page_recovered)(
         error->id, error->region, error->offset_bytes, error->duration_ns);

@@ -57,6 +57,8 @@ void qmp_memsched_protect(MemschedProtectOptions *arg, Error **errp)
         .max_parity_bytes = arg->max_parity,
         .cool_ms = arg->cool,
         .rate_bytes_per_s = arg->rate,
+        .scrub_bytes_per_s = arg->has_scrub ? arg->scrub
+                                            : MEMSCHED_SCRUB_BYTES_PER_S,
     };
     g_autoptr(MemSched) ms = NULL;
     MemSchedMessage message = { "" };
@@ -67,7 +69,8 @@ void qmp_memsched_protect(MemschedProtectOptions *arg, Error **errp)
     }
     ms = memsched_hold_running(errp);
     if (!ms || !memsched_check_size("max-parity", arg->max_parity, errp) ||
-        !memsched_check_size("rate", arg->rate, errp)) {
+        !memsched_check_size("rate", arg->rate, errp) ||
+        !memsched_check_size("scrub", arg->scrub, errp)) {
         return;
     }
     if ((arg->has_group_size && !arg->group_size) ||
@@ -89,6 +92,24 @@ static MemschedLatency *latency(uint64_t p50_ns, uint64_t p99_ns)
 
     to->p50_ns = p50_ns;
     to->p99_ns = p99_ns;
+    return to;
+}
+
+static MemschedScrub *scrub(const MemSchedProtectionInfo *from)
+{
+    MemschedScrub *to = g_new0(MemschedScrub, 1);
+
+    to->rate = from->settings.scrub_bytes_per_s;
+    to->done = from->scrub_done_bytes;
+    to->all = from->scrub_all_bytes;
+    to->passes = from->scrub_passes;
+    to->has_last_age = from->scrub_age_ns != UINT64_MAX;
+    to->last_age = from->scrub_age_ns / SCALE_MS;
+    to->has_last_duration = to->has_last_age;
+    to->last_duration = from->scrub_took_ns / SCALE_MS;
+    to->errors = from->found_broken_pages;
+    to->mismatches = from->mismatched_pages;
+    to->parity_mismatches = from->mismatched_parity_pages;
     return to;
 }
 
@@ -130,6 +151,7 @@ static MemschedProtection *to_qapi(const char *id,
     to->repair = latency(from->repair_p50_ns, from->repair_p99_ns);
     to->repair_max_ns = from->repair_max_ns;
     to->first_write = latency(from->write_p50_ns, from->write_p99_ns);
+    to->scrub = scrub(from);
     return to;
 }
 

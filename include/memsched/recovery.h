@@ -39,6 +39,9 @@ typedef enum MemSchedScheme {
     MEMSCHED_SCHEME_PQ,
 } MemSchedScheme;
 
+/* What a monitor's command sets, unless it says otherwise. */
+#define MEMSCHED_SCRUB_BYTES_PER_S (UINT64_C(16) << 20)
+
 typedef struct MemSchedProtection {
     MemSchedScheme scheme;
     unsigned group_size;        /* pages of a stripe, parity apart: 2 to 32;
@@ -48,6 +51,8 @@ typedef struct MemSchedProtection {
                                    was written joins again; doubles with each
                                    time, up to 64 times; 0: 1000 */
     uint64_t rate_bytes_per_s;  /* pages that join; 0: 64 MiB/s */
+    uint64_t scrub_bytes_per_s; /* stripes that are read and compared in the
+                                   background, parity included; 0: none */
     bool disk;                  /* pages that are on a disk too are read again
                                    from there; with any scheme, or none */
 } MemSchedProtection;
@@ -96,6 +101,17 @@ typedef struct MemSchedProtectionInfo {
     uint64_t disk_p50_ns, disk_p99_ns;  /* repairs from a disk */
     uint64_t last_age_ns;       /* since the last repair or loss;
                                    UINT64_MAX: none */
+    /* the scrubber */
+    uint64_t scrub_done_bytes;  /* of the pass that goes on */
+    uint64_t scrub_all_bytes;   /* what a pass has to read, by now */
+    uint64_t scrub_passes;
+    uint64_t scrub_age_ns;      /* since the last pass ended; UINT64_MAX: none
+                                   has */
+    uint64_t scrub_took_ns;     /* that one */
+    /* since start, pages */
+    uint64_t scrubbed_pages;
+    uint64_t mismatched_pages, mismatched_parity_pages;
+    uint64_t found_broken_pages;        /* errors that nobody had met */
 } MemSchedProtectionInfo;
 
 /* -ENOENT.  An unprotected guest has MEMSCHED_SCHEME_NONE. */
@@ -194,6 +210,14 @@ MEMSCHED_API MemSchedSigbus memsched_sigbus(void *address);
 MEMSCHED_API int memsched_repair_range(const void *host,
                                        uint64_t length_bytes);
 
+typedef enum MemSchedMismatch {
+    MEMSCHED_MISMATCH_NONE,
+    MEMSCHED_MISMATCH_PAGE,     /* a page has not the content of its checksum:
+                                   it is left as it is, and leaves its group */
+    MEMSCHED_MISMATCH_PARITY,   /* the parity of a group of right pages, of
+                                   which this is one, was wrong: made anew */
+} MemSchedMismatch;
+
 typedef struct MemSchedError {
     char id[MEMSCHED_ID_MAX];
     char region[64];            /* name of the RAMBlock */
@@ -203,13 +227,16 @@ typedef struct MemSchedError {
     bool awaited;               /* memsched_sigbus() of some thread tells it
                                    too; else whoever called does */
     uint64_t duration_ns;       /* from the signal, or the call */
+    MemSchedMismatch mismatch;  /* found by the scrubber: neither repaired nor
+                                   lost, and nobody waits */
 } MemSchedError;
 
 /*
- * Be told of each page that was repaired or lost, before the access goes on;
- * NULL: no more.  Runs in the repair thread, or the thread that called
- * memsched_repair_range(), no lock held.  Must not block, nor touch guest RAM,
- * nor call back into this library.  None runs any more when this returns.
+ * Be told of each page that was repaired or lost, before the access goes on,
+ * and of what the scrubber finds; NULL: no more.  Runs in the repair thread, the
+ * parity thread, or the thread that called memsched_repair_range(), no lock
+ * held.  Must not block, nor touch guest RAM, nor call back into this library.
+ * None runs any more when this returns.
  */
 MEMSCHED_API void memsched_watch_errors(MemSched *ms,
                                         void (*error)(void *opaque,

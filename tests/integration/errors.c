@@ -52,9 +52,16 @@ MemSched *errors_start(uint64_t pool_bytes)
 
 void errors_protect(Guest *guest, MemSchedScheme scheme, unsigned group)
 {
+    errors_protect_and_scrub(guest, scheme, group, 0);
+}
+
+void errors_protect_and_scrub(Guest *guest, MemSchedScheme scheme,
+                              unsigned group, uint64_t scrub_bytes_per_s)
+{
     MemSchedProtection protection = {
         .scheme = scheme, .group_size = group, .cool_ms = 1,
         .rate_bytes_per_s = UINT64_C(1) << 40,
+        .scrub_bytes_per_s = scrub_bytes_per_s,
     };
     MemSchedMessage message = { "" };
 

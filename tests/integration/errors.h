@@ -17,6 +17,9 @@ MemSched *errors_start(uint64_t pool_bytes);
 
 /* Protect; cool_ms 1, as fast as it goes.  @group 0: off. */
 void errors_protect(Guest *guest, MemSchedScheme scheme, unsigned group);
+/* The same, and the scrubber reads so many bytes a second. */
+void errors_protect_and_scrub(Guest *guest, MemSchedScheme scheme,
+                              unsigned group, uint64_t scrub_bytes_per_s);
 /* Wait (bounded) until @pages pages are covered. */
 void errors_wait_covered(Guest *guest, uint64_t pages);
 MemSchedProtectionInfo errors_query(Guest *guest);

@@ -29,6 +29,7 @@
 #define THREADS 2u
 #define CHECKED 8u              /* pages looked at in one go */
 #define PEACE_US 20000
+#define SCRUB   (256 * MIB)     /* ten passes a second */
 
 typedef struct Frame {
     pthread_mutex_t lock;       /* of whoever uses it as the guest does */
@@ -53,6 +54,12 @@ static void on_error(void *opaque, const MemSchedError *error)
     Run *run = opaque;
     uint64_t page = error->offset_bytes / 4096;
 
+    if (error->mismatch) {
+        /* Nobody changes a page behind our back here. */
+        g_error("page %" G_GUINT64_FORMAT ": the scrubber finds %s that is not"
+                " as it should be", page, error->mismatch ==
+                MEMSCHED_MISMATCH_PAGE ? "content" : "parity");
+    }
     if (error->lost && run->must[page]) {
         g_error("page %" G_GUINT64_FORMAT " is lost, which was covered", page);
     }
@@ -214,22 +221,22 @@ static void judge(Run *run, uint64_t page)
     ms_unlock(&region->lock);
 }
 
+/*
+ * One more error is about to be where this page may have its stripe.  Whoever
+ * may be in it may be lost then: members come and go all the time.
+ */
+static void excuse_mates(Run *run, unsigned page)
+{
+    for (unsigned f = 0; f < FRAMES; f++) {
+        run->must[f * 512 + page % 512] = false;
+    }
+}
+
 static void inject(Run *run, unsigned page)
 {
-    MemSchedRegion *region = run->guest->region;
-    MsProtect *p = ms_protect_of(region);
     int ret;
 
-    /* Its row mates may be lost from the moment on in which it breaks. */
-    ms_lock(&p->lock);
-    for (unsigned s = 0; s < MS_PARITY_SLOTS; s++) {
-        MsMember *m = ms_stripes_member(&p->stripes, page / 512);
-
-        if (m && m->group->member[s]) {
-            run->must[m->group->member[s]->frame * 512 + page % 512] = false;
-        }
-    }
-    ms_unlock(&p->lock);
+    excuse_mates(run, page);
     ret = memsched_inject_error(run->guest->ms, run->guest->id,
                                 page * UINT64_C(4096), NULL);
     if (ret == 0) {
@@ -272,12 +279,7 @@ static void break_parity(Run *run, unsigned page)
         !ms_pageset_has(&m->group->busy, page % 512)) {
         char *address = ms_parity_address(m->group, k, page % 512);
 
-        for (unsigned s = 0; s < p->stripes.size; s++) {
-            if (m->group->member[s]) {
-                run->must[m->group->member[s]->frame * 512 + page % 512] =
-                    false;
-            }
-        }
+        excuse_mates(run, page);
         madvise(address, 4096, MADV_DONTNEED);
         ms_uffd_poison(ms_pool_uffd(ms->pool), address, 1, false);
         run->broken_parity++;
@@ -310,8 +312,10 @@ static void change_protection(Run *run)
     for (unsigned i = 0; i < PAGES; i++) {
         run->must[i] = false;
     }
-    errors_protect(run->guest, g_rand_boolean(run->rand) ? MEMSCHED_SCHEME_P
-                   : MEMSCHED_SCHEME_PQ, g_rand_int_range(run->rand, 2, 9));
+    errors_protect_and_scrub(run->guest, g_rand_boolean(run->rand)
+                             ? MEMSCHED_SCHEME_P : MEMSCHED_SCHEME_PQ,
+                             g_rand_int_range(run->rand, 2, 9),
+                             g_rand_boolean(run->rand) ? SCRUB : 0);
 }
 
 /* Where too little is covered there is nothing to save: a moment of peace. */
@@ -383,7 +387,7 @@ static void test_model(void)
         write_to(run, i);
     }
     memsched_watch_errors(ms, on_error, run);
-    errors_protect(run->guest, MEMSCHED_SCHEME_PQ, 4);
+    errors_protect_and_scrub(run->guest, MEMSCHED_SCHEME_PQ, 4, SCRUB);
     errors_wait_covered(run->guest, PAGES);
     for (unsigned i = 0; i < THREADS; i++) {
         thread[i] = g_thread_new("guest", guest_thread, run);
@@ -403,13 +407,15 @@ static void test_model(void)
                    G_GUINT64_FORMAT " lost; %" G_GUINT64_FORMAT " pages"
                    " joined, %" G_GUINT64_FORMAT " left by write, %"
                    G_GUINT64_FORMAT " by capture, %" G_GUINT64_FORMAT
-                   " changed; %" G_GUINT64_FORMAT " reads, %" G_GUINT64_FORMAT
+                   " changed, %" G_GUINT64_FORMAT " scrubbed; %"
+                   G_GUINT64_FORMAT " reads, %" G_GUINT64_FORMAT
                    " writes, %" G_GUINT64_FORMAT " system calls; repair p50 %"
                    G_GUINT64_FORMAT " us",
                    run->injected, run->broken_parity, info.recovered_pages,
                    info.recovered_dead_pages, info.lost_pages,
                    info.joined_pages, info.left_by_write_pages,
                    info.left_by_capture_pages, info.changed_pages,
+                   info.scrubbed_pages,
                    (uint64_t)run->reads, (uint64_t)run->writes,
                    (uint64_t)run->calls, info.repair_p50_ns / 1000);
     /* If all were lost, nothing would have been tested. */
