@@ -20,7 +20,8 @@ sys.path[:0] = [str(TOP / 'scripts'), str(TOP / 'tests'),
 
 import test_chaos  # noqa: E402
 from lib import tap  # noqa: E402
-from lib.driven import FILL, FRAME, FREE, MIB  # noqa: E402
+from lib.driven import (FILL, FRAME, FREE, MIB,  # noqa: E402
+                        NotStarted)
 from lib.qtest import BUFFER, PAGE, STATS  # noqa: E402
 from qmp.client import QmpError  # noqa: E402
 
@@ -45,12 +46,23 @@ class Policy(test_chaos.Chaos):
         self.asking = {}            # {name: frames that it touches}
         self.filled = {}            # {name: frames that it has touched}
         self.lying = set()          # those whose statistics are under way
+        self.absent = set()         # those that were refused
         super().setUp()
 
     def new(self, name):
+        """Where its min does not fit, because the others hold more than
+        theirs, it is refused with a sentence, and comes later."""
         self.filled[name] = set()
         self.lying.discard(name)
-        return super().new(name)
+        self.absent.discard(name)
+        try:
+            return super().new(name)
+        except NotStarted as error:
+            self.assertIn('wants a guaranteed minimum', str(error))
+            self.process.remove(name)
+            self.process.wait_state(name, None)
+            self.absent.add(name)
+            return None
 
     def not_given(self, guest):
         given = {first for first, _ in guest.given}
@@ -145,6 +157,13 @@ class Policy(test_chaos.Chaos):
             self.lying.discard(name)
         return name
 
+    def arrive(self):
+        """Who was refused tries again."""
+        if not self.absent:
+            return None
+        name = self.random.choice(sorted(self.absent))
+        return f'{name}: {"in" if self.new(name) else "refused"}'
+
     def unwedge(self):
         names = sorted(self.wedged - set(self.asking))
         if not names:
@@ -173,6 +192,7 @@ class Policy(test_chaos.Chaos):
         return f'{words}, {name}: {shares} shares'
 
     STEPS = {want: 10, answer: 20, take_back: 3, lie: 6, change: 2, unwedge: 2,
+             arrive: 2,
              reboot: 2, **{getattr(test_chaos.Chaos, name): weight
                            for name, weight in (
                                ('transfer', 2), ('balloon', 1), ('pause', 1),

@@ -6,6 +6,7 @@ import functools
 import os
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 from .qtest import DEFLATE, INFLATE, PAGE, BalloonDriver, Qtest
@@ -41,6 +42,10 @@ def rom():
         return whole.read_bytes()
 
 
+class NotStarted(Exception):
+    """The guest has failed before it ran; why."""
+
+
 class Driven:
     """One guest of a lib.machine.Process.  Its RAM is looked at through the
     guest's own eyes; each method fails where the guest does not answer."""
@@ -62,7 +67,7 @@ class Driven:
                 '-qtest', f'unix:{path}', '-qtest-log', '/dev/null',
                 '-device', BALLOON, '-device', DEBUG_EXIT,
                 *(memory or ('-M', 'pc')), *extra], **properties)
-            self.qtest.accept()
+            self._accept()
             process.wait_state(name, 'running')
             self.qmp = process.guest_qmp(name)
         except BaseException:
@@ -72,6 +77,18 @@ class Driven:
         if not incoming:
             self.driver.start()
             self.wait_beat()        # it has touched all that it tests
+
+    def _accept(self):
+        end = time.monotonic() + self.qtest.timeout
+        while True:
+            try:
+                return self.qtest.accept(0.2)
+            except TimeoutError:
+                shown = self.process.guests().get(self.name, {})
+                if shown.get('state') == 'failed':
+                    raise NotStarted(shown['message']) from None
+                if time.monotonic() > end:
+                    raise
 
     def word(self, address):
         return int.from_bytes(self.qtest.read(address, 4), 'little')

@@ -31,10 +31,10 @@ class Qtest:
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.listener.bind(str(path))
         self.listener.listen(1)
-        self.listener.settimeout(timeout)
         self.file = None
 
-    def accept(self):
+    def accept(self, timeout=None):
+        self.listener.settimeout(timeout or self.timeout)
         connection, _ = self.listener.accept()
         connection.settimeout(self.timeout)
         self.connection, self.file = connection, connection.makefile('rwb')
