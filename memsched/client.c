@@ -401,6 +401,7 @@ void ms_client_pages(MemSchedClient *client, MsClientPages *ret_pages)
             ret_pages->count[s] += r->pages.count[s];
         }
         ret_pages->huge_frames += r->pages.huge_frames;
+        ret_pages->swapped += r->held.swapped_pages;
         ms_unlock(&r->lock);
         ms_region_unref(r);
     }

@@ -158,6 +158,7 @@ bool ms_client_faults_dry(MemSchedClient *client, uint64_t now_ns);
 typedef struct MsClientPages {
     uint64_t count[MEMSCHED_PAGE_STATES];
     uint64_t huge_frames;
+    uint64_t swapped;           /* part of state S */
 } MsClientPages;
 
 void ms_client_pages(MemSchedClient *client, MsClientPages *ret_pages);

@@ -399,6 +399,58 @@ uint64_t ms_held_populate(MsPopulate *populate, uint64_t since_ns,
     return pages;
 }
 
+/* ---- numbers ---- */
+
+static void query_store(MsHeld *held, MemSchedHeldInfo *info)
+{
+    MsStoreCounts counts;
+
+    ms_store_counts(held->store, &counts);
+    info->store_bytes = counts.pages << MEMSCHED_PAGE_SHIFT;
+    info->store_most_bytes = held->most_pages << MEMSCHED_PAGE_SHIFT;
+    info->stored_pages = counts.objects;
+    info->compressed_bytes = counts.bytes;
+}
+
+static void query_swap(MsHeld *held, MemSchedHeldInfo *info)
+{
+    MsSwapfileCounts counts;
+
+    if (held->swap) {
+        ms_swapfile_counts(held->swap, &counts);
+        info->swap_bytes = counts.pages << MEMSCHED_PAGE_SHIFT;
+        info->swapped_pages = counts.used_pages;
+        info->write_errors = counts.write_errors;
+        info->read_errors = counts.read_errors;
+    }
+}
+
+void ms_held_query(MsHeld *held, MemSchedHeldInfo *ret_info)
+{
+    MemSchedHeldInfo info = { .configured = held != NULL };
+
+    if (held) {
+        query_store(held, &info);
+        query_swap(held, &info);
+        info.zero_pages = ms_counter(&held->zero_pages);
+        info.out_pages = ms_counter(&held->stored_pages) +
+                         ms_counter(&held->swapped_pages) + info.zero_pages;
+        info.refused_pages = ms_counter(&held->refused_pages);
+        info.back_pages = ms_counter(&held->back_pages);
+        info.read_pages = ms_counter(&held->read_pages);
+        info.lost_pages = ms_counter(&held->lost_pages);
+        info.back = ms_counter(&held->back.count);
+        info.back_p50_ns = ms_histogram_quantile_ns(&held->back, 500);
+        info.back_p99_ns = ms_histogram_quantile_ns(&held->back, 990);
+        info.back_max_ns = ms_counter(&held->back.max_ns);
+        info.read = ms_counter(&held->read.count);
+        info.read_p50_ns = ms_histogram_quantile_ns(&held->read, 500);
+        info.read_p99_ns = ms_histogram_quantile_ns(&held->read, 990);
+        info.read_max_ns = ms_counter(&held->read.max_ns);
+    }
+    *ret_info = info;
+}
+
 /* ---- check ---- */
 
 static const char *check_region(MemSchedRegion *region, uint64_t *stored,

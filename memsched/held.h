@@ -98,6 +98,9 @@ void ms_held_forget_region(MemSchedRegion *region);
 uint64_t ms_held_populate(MsPopulate *populate, uint64_t since_ns,
                           bool *ret_touched);
 
+/* What there is to say of it; @held may be NULL. */
+void ms_held_query(MsHeld *held, MemSchedHeldInfo *ret_info);
+
 /*
  * Records against the store and the file: NULL, or what differs, or "" where
  * pages are in transit and it cannot be told now.

@@ -19,6 +19,7 @@
 
 #include "app.h"
 #include "gpamap.h"
+#include "held.h"
 #include "instance.h"
 #include "message.h"
 
@@ -95,6 +96,7 @@ void memsched_query(MemSched *ms, MemSchedInfo *ret_info)
     info.pool_bytes = BYTES(ms->ledger.budget);
     info.allocated_bytes = BYTES(ms->ledger.allocated);
     info.parity_bytes = BYTES(ms->ledger.parity);
+    info.held_bytes = BYTES(ms->ledger.held);
     info.claimed_bytes = BYTES(ms->ledger.claims);
     info.reserved_bytes = BYTES(ms->ledger.need);
     /*
@@ -109,6 +111,7 @@ void memsched_query(MemSched *ms, MemSchedInfo *ret_info)
     info.free_huge_bytes = pool.huge_free << MEMSCHED_FRAME_SHIFT;
     info.transit_bytes = BYTES(transit_pages(ms));
     query_counters(ms, &info, &pool);
+    ms_held_query(ms->held, &info.held);
     *ret_info = info;
 }
 
@@ -165,6 +168,8 @@ static void query_client(MemSchedClient *client, MemSchedClientInfo *ret_info)
     info.ballooned_reported_bytes = BYTES(pages.count[MEMSCHED_PAGE_REPORTED]);
     info.given_bytes = BYTES(pages.count[MEMSCHED_PAGE_GIVEN]);
     info.huge_bytes = pages.huge_frames << MEMSCHED_FRAME_SHIFT;
+    info.held_bytes = BYTES(pages.count[MEMSCHED_PAGE_HELD]);
+    info.swapped_bytes = BYTES(pages.swapped);
 
     info.entitlement_bytes = atomic_load(&client->entitlement_bytes);
     info.target_bytes = atomic_load(&client->target_bytes);

@@ -45,6 +45,23 @@ static void print_counters(Monitor *mon, const MemschedCounters *counters)
                    mib(counters->discarded), mib(counters->scrubbed));
 }
 
+static void print_last_resort(Monitor *mon, const MemschedLastResort *held)
+{
+    monitor_printf(mon, "Kept (MiB):  stored %" PRIu64 " in %" PRIu64 " of %"
+                   PRIu64 "  swapped %" PRIu64 " of %" PRIu64 "  out %" PRIu64
+                   "  zero %" PRIu64 "  refused %" PRIu64 "\n",
+                   mib(held->stored), mib(held->store),
+                   mib(held->store_limit), mib(held->swapped),
+                   mib(held->swap), mib(held->out), mib(held->zero),
+                   mib(held->refused));
+    monitor_printf(mon, "             back %" PRIu64 ", p99 %" PRIu64
+                   " us  read %" PRIu64 ", p99 %" PRIu64 " us  lost %" PRIu64
+                   "  errors %" PRIu64 "\n", mib(held->back),
+                   held->back_faults->p99_ns / 1000, mib(held->read),
+                   held->read_faults->p99_ns / 1000, mib(held->lost),
+                   held->write_errors + held->read_errors);
+}
+
 static void hmp_info_memsched(Monitor *mon, const QDict *qdict)
 {
     Error *err = NULL;
@@ -62,6 +79,9 @@ static void hmp_info_memsched(Monitor *mon, const QDict *qdict)
                    info->guests);
     print_pool(mon, info->pool);
     print_counters(mon, info->counters);
+    if (info->last_resort) {
+        print_last_resort(mon, info->last_resort);
+    }
     monitor_printf(mon, "Faults:      %" PRIu64 " served, p50 %" PRIu64
                    " us, p99 %" PRIu64 " us, longest %" PRIu64 " us\n",
                    info->faults->served, info->faults->p50_ns / 1000,
@@ -123,6 +143,11 @@ static void print_guest(Monitor *mon, const MemschedGuest *guest)
     }
     if (guest->message) {
         monitor_printf(mon, "    %s\n", guest->message);
+    }
+    if (m && m->held) {
+        monitor_printf(mon, "    kept by the host: compressed %" PRIu64
+                       ", in the swap file %" PRIu64 "\n",
+                       mib(m->held->stored), mib(m->held->swapped));
     }
     if (guest->applications) {
         print_applications(mon, guest->applications);

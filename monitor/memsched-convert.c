@@ -192,6 +192,48 @@ static MemschedFaults *faults_to_qapi(uint64_t served, uint64_t p50_ns,
     return faults;
 }
 
+static MemschedLastResort *last_resort_to_qapi(const MemSchedHeldInfo *from)
+{
+    MemschedLastResort *to;
+
+    if (!from->configured) {
+        return NULL;
+    }
+    to = g_new0(MemschedLastResort, 1);
+    to->store = from->store_bytes;
+    to->store_limit = from->store_most_bytes;
+    to->stored = bytes(from->stored_pages);
+    to->compressed = from->compressed_bytes;
+    to->swap = from->swap_bytes;
+    to->swapped = bytes(from->swapped_pages);
+    to->out = bytes(from->out_pages);
+    to->zero = bytes(from->zero_pages);
+    to->refused = bytes(from->refused_pages);
+    to->back = bytes(from->back_pages);
+    to->read = bytes(from->read_pages);
+    to->lost = bytes(from->lost_pages);
+    to->write_errors = from->write_errors;
+    to->read_errors = from->read_errors;
+    to->back_faults = faults_to_qapi(from->back, from->back_p50_ns,
+                                     from->back_p99_ns, from->back_max_ns);
+    to->read_faults = faults_to_qapi(from->read, from->read_p50_ns,
+                                     from->read_p99_ns, from->read_max_ns);
+    return to;
+}
+
+static MemschedHeld *held_to_qapi(const MemSchedClientInfo *from)
+{
+    MemschedHeld *held;
+
+    if (from->held_bytes == 0) {
+        return NULL;
+    }
+    held = g_new0(MemschedHeld, 1);
+    held->stored = from->held_bytes - from->swapped_bytes;
+    held->swapped = from->swapped_bytes;
+    return held;
+}
+
 static MemschedKernel *kernel_to_qapi(const MemSchedKernel *from)
 {
     MemschedKernel *kernel = g_new0(MemschedKernel, 1);
@@ -227,6 +269,7 @@ MemschedInfo *memsched_info_to_qapi(const MemSchedInfo *from)
     info->counters = counters_to_qapi(from);
     info->faults = faults_to_qapi(from->faults, from->fault_p50_ns,
                                   from->fault_p99_ns, from->fault_max_ns);
+    info->last_resort = last_resort_to_qapi(&from->held);
     info->kernel = kernel_to_qapi(&from->kernel);
     return info;
 }
@@ -302,6 +345,7 @@ MemschedGuestMemory *memsched_client_to_qapi(const MemSchedClientInfo *from)
     memory->ballooned->application = from->ballooned_application_bytes;
     memory->ballooned->reported = from->ballooned_reported_bytes;
     memory->given = from->given_bytes;
+    memory->held = held_to_qapi(from);
     memory->balloon = balloon_to_qapi(from);
     memory->condition = memsched_condition_to_qapi(from->condition);
     memory->pressure = from->pressure;

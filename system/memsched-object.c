@@ -40,6 +40,9 @@ struct MemschedObject {
 
     uint64_t pool_bytes;
     uint64_t min_free_bytes;
+    uint64_t held_memory_bytes;
+    uint64_t swap_bytes;
+    char *swap_path;
     MemschedPolicy policy;
     uint32_t interval_ms;
     uint32_t idle_tax_pct;
@@ -81,6 +84,9 @@ static void memsched_object_complete(UserCreatable *uc, Error **errp)
         .interval_ms = object->interval_ms,
         .idle_tax_pct = object->idle_tax_pct,
         .allow_inject = object->allow_inject,
+        .held_memory_bytes = object->held_memory_bytes,
+        .swap_path = object->swap_path,
+        .swap_bytes = object->swap_bytes,
     };
     MemSchedMessage message = { "" };
     MemSchedInfo info;
@@ -129,6 +135,7 @@ static void memsched_object_finalize(Object *obj)
         memsched_stop(object->ms);
         memsched_hold_allow();
     }
+    g_free(object->swap_path);
 }
 
 /* True and an error where it is too late for a property to be written. */
@@ -191,6 +198,19 @@ static void set_policy(Object *obj, int policy, Error **errp)
     }
 }
 
+static char *get_swap_file(Object *obj, Error **errp)
+{
+    return g_strdup(MEMSCHED_OBJECT(obj)->swap_path);
+}
+
+static void set_swap_file(Object *obj, const char *value, Error **errp)
+{
+    if (!started(obj, "swap-file", errp)) {
+        g_free(MEMSCHED_OBJECT(obj)->swap_path);
+        MEMSCHED_OBJECT(obj)->swap_path = g_strdup(value);
+    }
+}
+
 static bool get_allow_inject(Object *obj, Error **errp)
 {
     return MEMSCHED_OBJECT(obj)->allow_inject;
@@ -243,6 +263,18 @@ static void memsched_object_class_init(ObjectClass *oc, void *data)
                               FIELD(min_free_bytes));
     object_class_property_set_description(oc, "min-free",
         "Bytes of the pool kept free ahead of demand");
+    object_class_property_add(oc, "held-memory", "size", get_size, set_size,
+                              NULL, FIELD(held_memory_bytes));
+    object_class_property_set_description(oc, "held-memory",
+        "Bytes of the pool for compressed pages, when nothing else helps");
+    object_class_property_add_str(oc, "swap-file", get_swap_file,
+                                  set_swap_file);
+    object_class_property_set_description(oc, "swap-file",
+        "New file, or block device, for pages that do not compress");
+    object_class_property_add(oc, "swap-size", "size", get_size, set_size,
+                              NULL, FIELD(swap_bytes));
+    object_class_property_set_description(oc, "swap-size",
+        "Bytes of the swap file");
     object_class_property_add_bool(oc, "allow-inject", get_allow_inject,
                                    set_allow_inject);
     object_class_property_set_description(oc, "allow-inject",

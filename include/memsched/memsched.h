@@ -481,6 +481,26 @@ MEMSCHED_API int memsched_explain(MemSched *ms, const char *id,
  * What is: queries never wait for a guest
  */
 
+/* The last resort: pages of guests that the host keeps. */
+typedef struct MemSchedHeldInfo {
+    bool configured;            /* else all of it is 0 */
+    uint64_t store_bytes, store_most_bytes;     /* of the pool: now, at most */
+    uint64_t stored_pages;      /* compressed, now */
+    uint64_t compressed_bytes;  /* what is left of them */
+    uint64_t swap_bytes;        /* of the file; 0: none */
+    uint64_t swapped_pages;     /* in it, now */
+    /* counters since start */
+    uint64_t out_pages;         /* left a guest, zero ones included */
+    uint64_t zero_pages;        /* held nothing, and became holes */
+    uint64_t refused_pages;     /* stayed: incompressible, or no room */
+    uint64_t back_pages, read_pages;    /* came back: from store, from file */
+    uint64_t lost_pages;        /* could not be read back */
+    uint64_t write_errors, read_errors;         /* of the file */
+    /* from touch to page, and how many of such touches */
+    uint64_t back, back_p50_ns, back_p99_ns, back_max_ns;
+    uint64_t read, read_p50_ns, read_p99_ns, read_max_ns;
+} MemSchedHeldInfo;
+
 typedef struct MemSchedInfo {
     char id[MEMSCHED_ID_MAX];
     MemSchedKernel kernel;
@@ -506,6 +526,7 @@ typedef struct MemSchedInfo {
     uint64_t fault_p50_ns, fault_p99_ns, fault_max_ns;
     uint64_t flushes, busy_pages, put_back_pages;
     uint64_t refused_requests;
+    MemSchedHeldInfo held;
 } MemSchedInfo;
 
 MEMSCHED_API void memsched_query(MemSched *ms, MemSchedInfo *ret_info);
@@ -520,6 +541,8 @@ typedef struct MemSchedClientInfo {
     uint64_t ballooned_kernel_bytes, ballooned_application_bytes;
     uint64_t ballooned_reported_bytes;
     uint64_t given_bytes;       /* inflated, not captured yet */
+    uint64_t held_bytes;        /* kept by the host for it, */
+    uint64_t swapped_bytes;     /* part of that: in the swap file */
     uint64_t huge_bytes;        /* resident as 2 MiB pages, by our own map */
     uint64_t balloon_target_bytes, balloon_actual_bytes;
     uint64_t claimed_bytes;

@@ -272,6 +272,16 @@ void memsched_query(MemSched *ms, MemSchedInfo *ret_info)
         .faults_waited = 212, .fault_ns_total = 213, .fault_p50_ns = 214,
         .fault_p99_ns = 215, .fault_max_ns = 216, .flushes = 217,
         .busy_pages = 218, .put_back_pages = 219, .refused_requests = 220,
+        .held = {
+            .configured = true, .store_bytes = 801, .store_most_bytes = 802,
+            .stored_pages = 803, .compressed_bytes = 804, .swap_bytes = 805,
+            .swapped_pages = 806, .out_pages = 807, .zero_pages = 808,
+            .refused_pages = 809, .back_pages = 810, .read_pages = 811,
+            .lost_pages = 812, .write_errors = 813, .read_errors = 814,
+            .back = 815, .back_p50_ns = 816, .back_p99_ns = 817000,
+            .back_max_ns = 818, .read = 819, .read_p50_ns = 820,
+            .read_p99_ns = 821000, .read_max_ns = 822,
+        },
     };
     memsched_probe(&ret_info->kernel, NULL);
 }
@@ -284,6 +294,7 @@ static void client_web(MemSchedClientInfo *info)
         .allocated_bytes = 307, .active_bytes = 308, .idle_bytes = 309,
         .ballooned_kernel_bytes = 310, .ballooned_application_bytes = 311,
         .ballooned_reported_bytes = 312, .given_bytes = 313,
+        .held_bytes = 5 << 20, .swapped_bytes = 2 << 20,
         .huge_bytes = 314, .balloon_target_bytes = 315,
         .balloon_actual_bytes = 316, .claimed_bytes = 317,
         .condition = MEMSCHED_CONDITION_LOW, .pressure = 318,

@@ -48,7 +48,8 @@ WEB = {'ram': 303, 'min': 301, 'max': 302, 'shares': 304, 'entitlement': 305,
        'target': 306, 'allocated': 307, 'active': 308, 'idle': 309,
        'huge': 314, 'claimed': 317,
        'ballooned': {'kernel': 310, 'application': 311, 'reported': 312},
-       'given': 313, 'balloon': {'target': 315, 'actual': 316},
+       'given': 313, 'held': {'stored': 3 * (1 << 20), 'swapped': 2 * (1 << 20)},
+       'balloon': {'target': 315, 'actual': 316},
        'condition': 'low', 'pressure': 318, 'vm-running': True,
        'stalled': True, 'unresponsive': False, 'inhibited': True,
        'responsiveness': 319,
@@ -60,6 +61,16 @@ WEB = {'ram': 303, 'min': 301, 'max': 302, 'shares': 304, 'entitlement': 305,
        'stats': {name: {'value': 401 + i, 'age': 640}
                  for i, name in enumerate(STATS)}}
 MIB = 1 << 20
+LAST_RESORT = {
+    'store': 801, 'store-limit': 802, 'stored': 803 * PAGE,
+    'compressed': 804, 'swap': 805, 'swapped': 806 * PAGE, 'out': 807 * PAGE,
+    'zero': 808 * PAGE, 'refused': 809 * PAGE, 'back': 810 * PAGE,
+    'read': 811 * PAGE, 'lost': 812 * PAGE, 'write-errors': 813,
+    'read-errors': 814,
+    'back-faults': {'served': 815, 'p50-ns': 816, 'p99-ns': 817000,
+                    'max-ns': 818},
+    'read-faults': {'served': 819, 'p50-ns': 820, 'p99-ns': 821000,
+                    'max-ns': 822}}
 WEB_APPS = {
     'connected': True, 'known': 600,
     'told': {'generation': 601, 'age': 602, 'condition': 'hard',
@@ -162,6 +173,7 @@ class Answers(Monitor):
             'allow-inject': False, 'fallback': True, 'state': 'soft',
             'pressure': 162, 'guests': 2, 'pool': POOL,
             'counters': COUNTERS, 'kernel': KERNEL,
+            'last-resort': LAST_RESORT,
             'faults': {'served': 210, 'p50-ns': 214, 'p99-ns': 215,
                        'max-ns': 216}})
 
@@ -402,7 +414,9 @@ class Human(Monitor):
         text = self.qmp.hmp('info memsched')
         for words in ('sched0, libmemsched 9.8.7, policy shares (dry run), '
                       'every 1000 ms', 'soft, pressure 162 %, 2 guests',
-                      'pages are copied and discarded',
+                      'stored 3 in 0 of 0  swapped 3 of 0  out 3  zero 3  '
+                      'refused 3', 'back 3, p99 817 us  read 3, p99 821 us  '
+                      'lost 3  errors 1627', 'pages are copied and discarded',
                       'Warning:     too old for dreams'):
             self.assertIn(words, text)
 
@@ -414,7 +428,8 @@ class Human(Monitor):
         self.assertEqual(lines[1].split()[:2], ['web', 'running'])
         self.assertEqual(lines[1].split()[7:], ['304', 'low', '318%',
                                                 'stalled'])
-        self.assertEqual(lines[2:6], [
+        self.assertEqual(lines[2:7], [
+            '    kept by the host: compressed 3, in the swap file 2',
             '    application 621 (first): asked for 624, set aside 625, taken '
             '626, wants to be left alone',
             '    application 631 (second): asked for 0, set aside 0, taken 0',
@@ -422,8 +437,8 @@ class Human(Monitor):
             '646 s left',
             '    request of the guest: 0, got 0, priority 0, for an unsaid '
             'reason, 0 s left'])
-        self.assertEqual(lines[6].split()[0], 'db')
-        self.assertEqual(len(lines), 7)
+        self.assertEqual(lines[7].split()[0], 'db')
+        self.assertEqual(len(lines), 8)
 
     def test_info_memsched_decisions_is_a_table(self):
         lines = self.qmp.hmp('info memsched-decisions').splitlines()
