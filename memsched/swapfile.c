@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <glib.h>
+#include <inttypes.h>
 
 #include "lock.h"
 #include "message.h"
@@ -54,6 +55,10 @@ int ms_swapfile_open(const MsSys *sys, const char *path, uint64_t bytes,
     if (fd == -EEXIST) {
         ms_say(ret_message, "the swap file '%s' of memsched exists already:"
                " give it a new name, so that nothing is overwritten", path);
+    } else if (fd == -ENOSPC || fd == -EFBIG) {
+        ms_say(ret_message, "the swap file '%s' of memsched does not fit: there"
+               " is no room for %" PRIu64 " MiB", path,
+               pages >> (20 - MEMSCHED_PAGE_SHIFT));
     } else if (fd < 0) {
         ms_say(ret_message, "the swap file '%s' of memsched cannot be used: %s",
                path, g_strerror(-fd));

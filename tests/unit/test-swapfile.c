@@ -143,7 +143,7 @@ static void test_refusals_say_why(void)
     fake_fail(fake, FAKE_CREATE, 0, 1, -ENOSPC);
     g_assert_cmpint(ms_swapfile_open(fake_sys(fake), "swap", 4096, &file,
                                      &message), ==, -ENOSPC);
-    g_assert_nonnull(strstr(message.text, "No space"));
+    g_assert_nonnull(strstr(message.text, "no room for"));
     ms_swapfile_close(NULL);
     fake_sys_free(fake);
 }
