@@ -349,6 +349,28 @@ void ms_capture_run(MsCapture *capture)
     reset_batch(capture);
 }
 
+bool ms_capture_take_out(MsCapture *capture)
+{
+    const MsCaptureFrame *f = &capture->frame[0];
+
+    capture->takers = 0;
+    capture->taker = 0;
+    ms_capture_move_out(capture);
+    judge(capture);
+    return !f->put_back && capture->runs == 1 &&
+           ms_pageset_count(&capture->run[0].arrived) ==
+           ms_pageset_count(&f->take);
+}
+
+void ms_capture_bring_back(MsCapture *capture)
+{
+    capture->frame[0].put_back = true;
+    ms_capture_put_back(capture);
+    credit(capture);
+    end_transit(capture);
+    reset_batch(capture);
+}
+
 /* ---- behind our back ---- */
 
 bool ms_capture_discarded(MemSchedRegion *region, uint64_t page)

@@ -134,6 +134,18 @@ bool ms_capture_add_locked(MsCapture *capture, uint64_t frame,
 void ms_capture_run(MsCapture *capture);
 
 /*
+ * Half of that: what is in the batch, a single frame, leaves the guest but
+ * stays in C.  True: all of it is in run[0] now.  False: it has to be brought
+ * back, as what may not leave, or did not.  No lock held.
+ */
+bool ms_capture_take_out(MsCapture *capture);
+/*
+ * All of it back, end C; capture->state is HELD, so that nobody takes it for
+ * the guest's doing.  No lock held.  The batch is empty then.
+ */
+void ms_capture_bring_back(MsCapture *capture);
+
+/*
  * A page that is resident by our map gave a fault: if the kernel says that it
  * is gone too (somebody discarded it), make it a hole, and take a new frame
  * for the pool in exchange: true.  The region is entered; no lock held.

@@ -121,6 +121,7 @@ static int check_region(MemSchedRegion *region, MemSchedMessage *ret_message)
     }
     what = ms_pages_check(&region->pages);
     ms_unlock(&region->lock);
+    what = what ? what : ms_sample_check(region);
     if (what) {
         ret = wrong(ret_message, "guest '%s', %s: %s", region->client->id,
                     region->name, what);

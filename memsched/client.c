@@ -155,6 +155,7 @@ int memsched_client_new(MemSched *ms, const MemSchedClientOptions *options,
     memset(client->stats, 0xff, sizeof(client->stats));
     ms_thrash_init(&client->thrash, ms->sys->now_ns(ms->sys));
     atomic_init(&client->refs, 1);
+    atomic_init(&client->claimed_bytes, UINT64_MAX);
     ms_lock_init(&client->lock, MS_RANK_LEAF);
     ms_cond_init(&client->cond);
     client->apps = ms_apps_new(client);
@@ -400,6 +401,10 @@ void ms_client_pages(MemSchedClient *client, MsClientPages *ret_pages)
         for (int s = 0; s < MEMSCHED_PAGE_STATES; s++) {
             ret_pages->count[s] += r->pages.count[s];
         }
+        /* Out for a sample: a touch finds them, nobody else has them. */
+        ret_pages->count[MEMSCHED_PAGE_RESIDENT] += r->samples.pages;
+        ret_pages->count[MEMSCHED_PAGE_TRANSIT] -= r->samples.pages;
+        ret_pages->sampled += r->samples.pages;
         ret_pages->huge_frames += r->pages.huge_frames;
         ret_pages->swapped += r->held.swapped_pages;
         ms_unlock(&r->lock);
@@ -531,6 +536,9 @@ void memsched_client_run(MemSchedClient *client, bool running)
         wait_captures_locked(client);
     }
     ms_unlock(&client->lock);
+    if (!running) {
+        ms_sampler_recall(client);
+    }
     if (running) {
         ms_mover_kick(client->ms->mover);
         ms_tagger_kick(client->ms->tagger);
@@ -562,6 +570,9 @@ void memsched_client_inhibit(MemSchedClient *client, bool inhibit)
         client->inhibited--;
     }
     ms_unlock(&client->lock);
+    if (inhibit) {
+        ms_sampler_recall(client);
+    }
     if (!inhibit) {
         ms_mover_kick(client->ms->mover);
         ms_tagger_kick(client->ms->tagger);

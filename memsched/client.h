@@ -18,6 +18,7 @@
 #include "lock.h"
 #include "pool.h"
 #include "protect.h"
+#include "sampler.h"
 #include "stats.h"
 #include "thrash.h"
 #include "uffd.h"
@@ -65,6 +66,7 @@ struct MemSchedClient {
     uint64_t oom_deflate_ns;    /* the last one; 0: never */
     uint64_t refused_pages;
     MsThrash thrash;
+    MsSampled sampled;
 
     /* Callbacks: entered by ms_client_ops_enter(). */
     MemSchedClientOps ops;
@@ -98,6 +100,8 @@ struct MemSchedClient {
     _Atomic uint64_t balloon_target_bytes;
     _Atomic uint64_t target_bytes, entitlement_bytes;
     _Atomic uint64_t active_bytes, idle_bytes;
+    _Atomic uint64_t claimed_bytes;     /* what it says it uses; UINT64_MAX:
+                                           nothing of late */
     _Atomic uint64_t responsiveness_bytes_per_s;
     _Atomic unsigned condition;         /* MemSchedCondition */
     _Atomic unsigned pressure;
@@ -157,6 +161,7 @@ bool ms_client_faults_dry(MemSchedClient *client, uint64_t now_ns);
 /* Sums of page counts over the regions; takes each region's lock in turn. */
 typedef struct MsClientPages {
     uint64_t count[MEMSCHED_PAGE_STATES];
+    uint64_t sampled;           /* of those resident, out for a sample */
     uint64_t huge_frames;
     uint64_t swapped;           /* part of state S */
 } MsClientPages;

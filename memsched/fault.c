@@ -18,6 +18,9 @@
  *               again whenever the ledger rises, and every RETRY_MS
  *   swapped     queued for a thread that may wait for the disk (swapin.c)
  *
+ * A page in C that is out for a sample has nobody who would end that: it is
+ * brought back here (sample.c), which is the first of them.
+ *
  * What is populated with the page that was touched.  If that one is a hole or a
  * reported page, also the holes and the reported pages of its frame: all of it
  * where it is empty and a huge page can be had; else 256 KiB at once, and the
@@ -118,6 +121,7 @@ typedef enum Outcome {
     PARKED,
     REFUSED,
     SWAPPED,                    /* read by threads of its own: swapin.c */
+    SAMPLED,                    /* out for a sample: for look() only */
 } Outcome;
 
 /* Neighbours that are in the store, too. */
@@ -190,8 +194,7 @@ static Outcome look(MemSchedRegion *region, uint64_t page, MsPopulate *p)
     ms_lock(&region->lock);
     state = ms_pages_get(&region->pages, page);
     if (state == MEMSCHED_PAGE_TRANSIT) {
-        ms_pages_park(&region->pages, page);
-        outcome = PARKED;
+        outcome = ms_region_park_locked(region, page) ? PARKED : SAMPLED;
     } else if (!is_waiting_state(state)) {
         outcome = STALE;
     } else if (p && state == MEMSCHED_PAGE_HELD &&
@@ -225,6 +228,17 @@ static Outcome serve_swapped(MemSchedRegion *region, const Touch *touch)
     return SWAPPED;
 }
 
+static Outcome serve_page(FaultThread *t, MemSchedRegion *region,
+                          const Touch *touch);
+
+/* Back at once; or another thread was faster: look again. */
+static Outcome serve_sampled(FaultThread *t, MemSchedRegion *region,
+                             const Touch *touch)
+{
+    return ms_sample_touched(region, touch->page)
+           ? DONE : serve_page(t, region, touch);
+}
+
 /* The region has been entered. */
 static Outcome serve_page(FaultThread *t, MemSchedRegion *region,
                           const Touch *touch)
@@ -237,6 +251,9 @@ static Outcome serve_page(FaultThread *t, MemSchedRegion *region,
     if (outcome == SWAPPED) {
         return serve_swapped(region, touch);
     }
+    if (outcome == SAMPLED) {
+        return serve_sampled(t, region, touch);
+    }
     if (outcome == REFUSED) {
         if (p.mask == MS_STATE_BIT(HELD)) {
             ms_held_populate(&p, touch->since_ns, &touched);
@@ -247,6 +264,9 @@ static Outcome serve_page(FaultThread *t, MemSchedRegion *region,
         }
         /* Not populated: another thread was faster, or the ledger refused. */
         outcome = touched ? DONE : look(region, page, NULL);
+        if (outcome == SAMPLED) {
+            return serve_sampled(t, region, touch);
+        }
         if (touched && (p.mask & MS_STATE_BIT(HOLE)) &&
             t->behind_count < BEHIND_MAX &&
             ms_pageset_count(&p.want) < FRAME_PAGES) {
@@ -333,6 +353,7 @@ static void serve_event(FaultThread *t, MemSchedClient *client,
         ms_count(&ms->stats.faults_parked, 1);
         break;
     case SWAPPED:
+    case SAMPLED:
         break;
     case REFUSED:
         if (ms_client_wait(client, region, page, touch.device,

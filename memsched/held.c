@@ -460,7 +460,7 @@ static const char *check_region(MemSchedRegion *region, uint64_t *stored,
     const char *wrong = NULL;
 
     ms_lock(&region->lock);
-    if (region->pages.count[MEMSCHED_PAGE_TRANSIT] > 0) {
+    if (ms_region_transit_locked(region) > 0) {
         wrong = "";
     } else if (region->pages.count[MEMSCHED_PAGE_HELD] != map->pages) {
         wrong = "pages in state S and their records differ in number";

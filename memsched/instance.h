@@ -19,6 +19,7 @@
 #include "protect.h"
 #include "region.h"
 #include "repair.h"
+#include "sampler.h"
 #include "scrub.h"
 #include "stats.h"
 #include "sys.h"
@@ -70,6 +71,7 @@ struct MemSched {
     MsScrub *scrub;
     MsFaults *faults;
     MsMover *mover;
+    MsSampler *sampler;         /* sampler.c: what guests use */
     MsTagger *tagger;           /* tagger.c: balloon applications' pages */
     MsProtector *protector;
     MsRepair *repair;
@@ -97,6 +99,7 @@ struct MemSched {
     /* options that change live; scheduler.c writes */
     _Atomic unsigned policy, interval_ms, idle_tax_pct;
     _Atomic bool dry_run;
+    _Atomic unsigned sample_ms;         /* a sampled unit's window; 0: off */
     _Atomic unsigned host_state;        /* MemSchedCondition */
     _Atomic unsigned pressure;
 

@@ -73,6 +73,9 @@ static int check_options(const MemSchedOptions *options,
     } else if (!options->swap_path != !options->swap_bytes) {
         ms_say(ret_message, "swap-file and swap-size of memsched belong"
                " together");
+    } else if (!ms_sampler_window_is_valid(options->sample_ms)) {
+        ms_say(ret_message, "sample-interval of memsched is 1000 to 3600000"
+               " ms, or 0");
     } else if (options->idle_tax_pct > 99) {
         ms_say(ret_message, "the idle tax of memsched is a number from 0 to"
                " 99");
@@ -98,6 +101,7 @@ static void init_fields(MemSched *ms, const MemSchedOptions *options)
                                   ? options->interval_ms
                                   : DEFAULT_INTERVAL_MS);
     atomic_init(&ms->idle_tax_pct, options->idle_tax_pct);
+    atomic_init(&ms->sample_ms, options->sample_ms);
     atomic_init(&ms->host_state, MEMSCHED_CONDITION_HIGH);
     atomic_init(&ms->pressure, 100);
     ms_lock_init(&ms->ledger_lock, MS_RANK_LEDGER);
@@ -116,6 +120,8 @@ static void stop_parts(MemSched *ms)
     ms->tagger = NULL;
     ms_repair_stop(ms->repair);
     ms->repair = NULL;
+    ms_sampler_stop(ms->sampler);
+    ms->sampler = NULL;
     ms_mover_stop(ms->mover);
     ms->mover = NULL;
     ms_protector_stop(ms->protector);
@@ -187,6 +193,9 @@ static int start_parts(MemSched *ms, MemSchedMessage *ret_message)
     }
     if (ret == 0) {
         ret = ms_mover_start(ms, &ms->mover);
+    }
+    if (ret == 0) {
+        ret = ms_sampler_start(ms, &ms->sampler);
     }
     if (ret == 0) {
         ret = ms_repair_start(ms, &ms->repair);

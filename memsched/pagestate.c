@@ -268,6 +268,16 @@ void ms_pages_park(MsPages *pages, uint64_t page)
     }
 }
 
+bool ms_pages_are_parked(const MsPages *pages, uint64_t first, uint64_t count)
+{
+    for (uint64_t p = first; p < first + count; p++) {
+        if (pages->state[p] & MS_PAGE_PARKED) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool ms_pages_next(const MsPages *pages, uint64_t from, uint64_t limit,
                    unsigned mask, uint64_t *ret_first, uint64_t *ret_count)
 {

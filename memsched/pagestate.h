@@ -102,6 +102,9 @@ void ms_pages_renew(MsPages *pages, uint64_t first, uint64_t count);
 /* Note a fault that waits for the end of C at this page. */
 void ms_pages_park(MsPages *pages, uint64_t page);
 
+/* A fault is parked at one of them, all of one frame. */
+bool ms_pages_are_parked(const MsPages *pages, uint64_t first, uint64_t count);
+
 /* Length of the run of pages with the state of page @first, up to @limit. */
 uint64_t ms_pages_run(const MsPages *pages, uint64_t first, uint64_t limit);
 

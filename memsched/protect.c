@@ -147,6 +147,25 @@ void ms_protect_leave(MemSchedRegion *region, uint64_t frame,
     }
 }
 
+void ms_protect_covered_locked(MemSchedRegion *region, uint64_t frame,
+                               MsPageSet *ret_set)
+{
+    MsProtect *protect = ms_protect_of(region);
+    const MsMember *member;
+
+    ms_pageset_clear(ret_set);
+    if (protect == NULL) {
+        return;
+    }
+    ms_protect_disk_located(protect, frame, ret_set);
+    ms_lock(&protect->lock);
+    member = ms_stripes_member(&protect->stripes, frame);
+    for (unsigned w = 0; member && w < MS_PAGESET_WORDS; w++) {
+        ret_set->word[w] |= member->in.word[w];
+    }
+    ms_unlock(&protect->lock);
+}
+
 void ms_protect_dropped_locked(MemSchedRegion *region, uint64_t page)
 {
     MsProtect *protect = ms_protect_of(region);
@@ -202,15 +221,16 @@ static void serve_write(MemSchedRegion *region, uint64_t page)
     MsProtect *protect = ms_protect_of(region);
     uint64_t frame = page / FRAME_PAGES, pages = 0;
     MsPageSet set, touched;
-    bool transit, disk = false;
+    bool transit, parked, disk = false;
 
     ms_lock(&region->lock);
     transit = ms_pages_get(&region->pages, page) == MEMSCHED_PAGE_TRANSIT;
-    if (transit) {
-        ms_pages_park(&region->pages, page);
-    }
+    parked = transit && ms_region_park_locked(region, page);
     ms_unlock(&region->lock);
     if (transit) {
+        if (!parked) {
+            ms_region_wake(region, page, 1);
+        }
         return;
     }
     ms_pageset_clear(&touched);

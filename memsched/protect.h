@@ -68,6 +68,13 @@ void ms_protect_leave(MemSchedRegion *region, uint64_t frame,
                       const MsPageSet *set, bool dead);
 
 /*
+ * Pages of @frame that are in a stripe, or known to be on a disk.  The region's
+ * lock is held: none joins meanwhile.
+ */
+void ms_protect_covered_locked(MemSchedRegion *region, uint64_t frame,
+                               MsPageSet *ret_set);
+
+/*
  * A page's content is gone without having been read: never again give it the
  * old one.  The region's lock is held.
  */

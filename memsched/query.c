@@ -80,6 +80,7 @@ void memsched_query(MemSched *ms, MemSchedInfo *ret_info)
     info.policy = atomic_load(&ms->policy);
     info.interval_ms = atomic_load(&ms->interval_ms);
     info.idle_tax_pct = atomic_load(&ms->idle_tax_pct);
+    info.sample_ms = atomic_load(&ms->sample_ms);
     info.dry_run = atomic_load(&ms->dry_run);
     info.allow_inject = ms->allow_inject;
     info.fallback = ms->fallback;
@@ -150,6 +151,27 @@ static void query_said(MemSchedClient *client, MemSchedClientInfo *info)
     ms_unlock(&client->lock);
 }
 
+/* Two witnesses of what it uses, side by side. */
+static void query_usage(MemSchedClient *client, const MsClientPages *pages,
+                        MemSchedClientInfo *info)
+{
+    const MsSys *sys = client->ms->sys;
+    MsSampledFigure f;
+
+    info->claimed_active_bytes = atomic_load(&client->claimed_bytes);
+    info->sampled_out_bytes = BYTES(pages->sampled);
+    if (ms_sampler_figure(client, sys->now_ns(sys), &f, &info->sampled_why)) {
+        info->sampled_active_bytes = BYTES((info->allocated_bytes >>
+                                            MEMSCHED_PAGE_SHIFT) *
+                                           f.figure.active_permille / 1000);
+        info->sampled_age_ns = f.age_ns;
+        info->sampled_units = f.figure.units;
+        info->sampled_fast_permille = f.figure.fast_permille;
+        info->sampled_slow_permille = f.figure.slow_permille;
+        info->sampled_after_ns = f.figure.after_ns;
+    }
+}
+
 static void query_client(MemSchedClient *client, MemSchedClientInfo *ret_info)
 {
     MemSchedClientInfo info = { 0 };
@@ -170,6 +192,7 @@ static void query_client(MemSchedClient *client, MemSchedClientInfo *ret_info)
     info.huge_bytes = pages.huge_frames << MEMSCHED_FRAME_SHIFT;
     info.held_bytes = BYTES(pages.count[MEMSCHED_PAGE_HELD]);
     info.swapped_bytes = BYTES(pages.swapped);
+    query_usage(client, &pages, &info);
 
     info.entitlement_bytes = atomic_load(&client->entitlement_bytes);
     info.target_bytes = atomic_load(&client->target_bytes);
@@ -239,6 +262,7 @@ static void translate_page(MemSchedRegion *region, uint64_t offset,
     t.host_address = (uintptr_t)address;
     /* Under the lock, so that state and frame belong together. */
     ms_lock(&region->lock);
+    ms_sample_recall_locked(region, page, 1);
     t.state = ms_pages_get(&region->pages, page);
     t.huge = frame->flags & MS_FRAME_HUGE;
     t.has_pfn = ms_pagemap_pfn(pagemap, address, &t.pfn) == 0;

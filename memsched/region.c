@@ -46,6 +46,7 @@ void ms_region_unref(MemSchedRegion *region)
         return;
     }
     ms_protect_free(atomic_load(&region->protect));
+    ms_samples_destroy(&region->samples);
     ms_held_map_destroy(&region->held);
     ms_tag_map_destroy(&region->tags);
     ms_pages_destroy(&region->pages);
@@ -81,8 +82,19 @@ void ms_region_wait_transit_locked(MemSchedRegion *region, uint64_t first,
 
     while (ms_pages_next(&region->pages, first, first + count,
                          MS_STATE_BIT(TRANSIT), &run, &n)) {
-        ms_cond_wait(&region->cond, &region->lock);
+        if (!ms_sample_recall_locked(region, run, n)) {
+            ms_cond_wait(&region->cond, &region->lock);
+        }
     }
+}
+
+bool ms_region_park_locked(MemSchedRegion *region, uint64_t page)
+{
+    if (ms_sample_is_out_locked(region, page)) {
+        return false;
+    }
+    ms_pages_park(&region->pages, page);
+    return true;
 }
 
 #define LEASE_WAIT_NS UINT64_C(10000000)
@@ -341,6 +353,7 @@ void memsched_region_free(MemSchedRegion *region)
     }
     ms_unlock(&region->lock);
 
+    ms_sample_recall(region, 0, region->pages.end);
     ms_client_wait_forget(client, region);
     ms_protect_region_gone(region);
     ms_repair_forget(region, 0, UINT64_MAX);

@@ -21,6 +21,7 @@
 #include "held-map.h"
 #include "lock.h"
 #include "pagestate.h"
+#include "sample.h"
 #include "tag-map.h"
 
 struct MemSchedRegion {
@@ -51,6 +52,7 @@ struct MemSchedRegion {
     MsTagMap tags;              /* of the pages in state T */
     MsHeldMap held;             /* of those in state S */
     uint64_t hold_cursor;       /* where the hand of hold.c stands, a page */
+    MsSamples samples;          /* units out of the guest, in state C */
 
     /* Set once, when its guest is first protected; NULL until then. */
     _Atomic(struct MsProtect *) protect;
@@ -69,6 +71,22 @@ static inline char *ms_region_address(const MemSchedRegion *region,
 {
     return region->base + (page << MEMSCHED_PAGE_SHIFT);
 }
+
+/*
+ * Pages in state C that come back by themselves: not those that are out for a
+ * sample.  Region lock held.
+ */
+static inline uint64_t ms_region_transit_locked(const MemSchedRegion *region)
+{
+    return region->pages.count[MEMSCHED_PAGE_TRANSIT] - region->samples.pages;
+}
+
+/*
+ * Note a fault at a page in C, whose owner will wake it.  False: the page is
+ * out for a sample and has none; wake the toucher, whose next fault brings it
+ * back.  Region lock held.
+ */
+bool ms_region_park_locked(MemSchedRegion *region, uint64_t page);
 
 /* Wait without the lock until no page of [first, first + count) is in C. */
 void ms_region_wait_transit_locked(MemSchedRegion *region, uint64_t first,

@@ -163,6 +163,9 @@ static bool wait_for_others_locked(MemSchedRegion *region, uint64_t page,
         return true;
     }
     while (ms_pages_get(&region->pages, page) == MEMSCHED_PAGE_TRANSIT) {
+        if (ms_sample_recall_locked(region, page, 1)) {
+            continue;
+        }
         if (ms_refill_join(region, page, ask)) {
             return false;
         }

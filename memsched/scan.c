@@ -178,6 +178,7 @@ unsigned ms_scan_frames(MsScan *scan, MemSchedRegion *region, uint64_t first,
     scan->tells = apps->epochs.tells;
     ms_unlock(&apps->lock);
     ms_lock(&region->lock);
+    ms_sample_recall_locked(region, first * FRAME_PAGES, count * FRAME_PAGES);
     for (unsigned i = 0; i < count; i++) {
         ms_pages_select(&region->pages, (first + i) * FRAME_PAGES,
                         FRAME_PAGES, MS_STATE_BIT(RESIDENT), &look[i]);

@@ -5,10 +5,19 @@
  * shown and kept; scheduler-carry.c does what it says.  (What a guest may
  * expect of that: scheduler-cond.c.)
  *
- * Active memory is what the guest says of itself, bounded by what it holds:
- * its statistics' total less available, while the sample is younger than
- * FRESH_NS.  A guest that says nothing counts as active with all it holds, and
- * so does one that waits for its memory a tenth of the time.
+ * Active memory has two witnesses, each bounded by what the guest holds.  The
+ * guest: its statistics' total less available, while they are younger than
+ * FRESH_NS.  The host: the part of a random sample that was touched again
+ * (sampler.c).  Where only one of them says anything, that counts; where
+ * neither does, all of it is active, and so it is for a guest that waits for
+ * its memory a tenth of the time.
+ *
+ * Where the guest says that it uses less than the host has seen touched, it is
+ * right: it knows what it is about to use no more, and the sample lags.  Where
+ * it says that it uses more, the rest is memory that it keeps and leaves alone:
+ * half of that counts.  All of it, and a guest that claims everything would pay
+ * no tax; none, and a guest without a swap device, which cannot give what it
+ * keeps, would be asked for it.
  *
  * What a touch that waits will be followed by nobody knows: it is taken for
  * WAITING_PAGES, twice as much with each tick that the guest waits.
@@ -55,10 +64,11 @@ static uint64_t less(uint64_t a, uint64_t b)
 
 /* ---- the snapshot ---- */
 
-static uint64_t active_pages(MemSchedClient *client, uint64_t allocated,
-                             uint64_t now_ns)
+/* False: it has not said lately what it uses, or nothing that can be. */
+static bool claimed_pages(MemSchedClient *client, uint64_t allocated,
+                          uint64_t now_ns, uint64_t *ret_pages)
 {
-    uint64_t total, available, sampled, told_ns;
+    uint64_t total, available, sampled;
 
     ms_lock(&client->lock);
     total = client->stats[MEMSCHED_STAT_TOTAL];
@@ -68,11 +78,34 @@ static uint64_t active_pages(MemSchedClient *client, uint64_t allocated,
 
     if (sampled == 0 || now_ns > sampled + FRESH_NS ||
         total == MEMSCHED_STAT_UNKNOWN ||
-        available == MEMSCHED_STAT_UNKNOWN || available > total ||
-        ms_sched_psi(client, now_ns, &told_ns) >= PSI_SHORT) {
+        available == MEMSCHED_STAT_UNKNOWN || available > total) {
+        return false;
+    }
+    *ret_pages = MIN((total - available) >> MEMSCHED_PAGE_SHIFT, allocated);
+    return true;
+}
+
+static uint64_t active_pages(MemSchedClient *client, uint64_t allocated,
+                             uint64_t now_ns)
+{
+    uint64_t claimed = allocated, seen, told_ns;
+    bool claims = claimed_pages(client, allocated, now_ns, &claimed), sees;
+    MsSampledFigure sampled;
+    const char *why;
+
+    sees = ms_sampler_figure(client, now_ns, &sampled, &why);
+    atomic_store(&client->claimed_bytes,
+                 claims ? claimed << MEMSCHED_PAGE_SHIFT : UINT64_MAX);
+    if (ms_sched_psi(client, now_ns, &told_ns) >= PSI_SHORT) {
         return allocated;
     }
-    return MIN((total - available) >> MEMSCHED_PAGE_SHIFT, allocated);
+    if (!sees) {
+        return claimed;
+    }
+    /* Pages fit 52 bits. */
+    seen = allocated * sampled.figure.active_permille / 1000;
+    return !claims ? seen
+           : claimed > seen ? seen + (claimed - seen) / 2 : claimed;
 }
 
 /* What the guest's balloons hold; what it reports it takes back by touch. */

@@ -450,6 +450,9 @@ int memsched_set(MemSched *ms, const MemSchedChange *change,
         wrong = "the interval of memsched is 10 to 3600000 ms";
     } else if (change->has_idle_tax && change->idle_tax_pct > 99) {
         wrong = "the idle tax of memsched is a number from 0 to 99";
+    } else if (change->has_sample &&
+               !ms_sampler_window_is_valid(change->sample_ms)) {
+        wrong = "the sample interval of memsched is 1000 to 3600000 ms, or 0";
     }
     if (wrong) {
         if (ret_message) {
@@ -465,6 +468,10 @@ int memsched_set(MemSched *ms, const MemSchedChange *change,
     }
     if (change->has_idle_tax) {
         atomic_store(&ms->idle_tax_pct, change->idle_tax_pct);
+    }
+    if (change->has_sample) {
+        atomic_store(&ms->sample_ms, change->sample_ms);
+        ms_sampler_kick(ms->sampler);
     }
     if (change->has_dry_run) {
         atomic_store(&ms->dry_run, change->dry_run);

@@ -63,8 +63,9 @@ static MemSchedPageState look(MemSchedRegion *region, uint64_t page)
 
     ms_lock(&region->lock);
     state = ms_pages_get(&region->pages, page);
-    if (state == MEMSCHED_PAGE_TRANSIT) {
-        ms_pages_park(&region->pages, page);
+    if (state == MEMSCHED_PAGE_TRANSIT &&
+        !ms_region_park_locked(region, page)) {
+        state = MEMSCHED_PAGE_RESIDENT;         /* as good as: to be woken */
     }
     ms_unlock(&region->lock);
     return state;

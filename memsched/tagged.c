@@ -288,7 +288,7 @@ static const char *check_region_locked(MemSchedRegion *region,
     uint64_t run, n, tags = 0;
     const char *wrong = NULL;
 
-    if (pages->count[MEMSCHED_PAGE_TRANSIT] > 0) {
+    if (ms_region_transit_locked(region) > 0) {
         return "";
     }
     ms_lock(&apps->lock);

@@ -259,6 +259,7 @@ MemschedInfo *memsched_info_to_qapi(const MemSchedInfo *from)
     info->policy = memsched_policy_to_qapi(from->policy);
     info->interval = from->interval_ms;
     info->idle_tax = from->idle_tax_pct;
+    info->sample_interval = from->sample_ms;
     info->dry_run = from->dry_run;
     info->allow_inject = from->allow_inject;
     info->fallback = from->fallback;
@@ -325,6 +326,33 @@ static MemschedBalloon *balloon_to_qapi(const MemSchedClientInfo *from)
     return balloon;
 }
 
+static MemschedUsage *usage_to_qapi(const MemSchedClientInfo *from)
+{
+    MemschedUsage *usage = g_new0(MemschedUsage, 1);
+
+    usage->has_claimed = from->claimed_active_bytes != UINT64_MAX;
+    usage->claimed = usage->has_claimed ? from->claimed_active_bytes : 0;
+    usage->has_sampled = from->sampled_why == NULL;
+    usage->out = from->sampled_out_bytes;
+    if (!usage->has_sampled) {
+        usage->reason = g_strdup(from->sampled_why);
+        return usage;
+    }
+    usage->sampled = from->sampled_active_bytes;
+    usage->has_units = usage->has_age = true;
+    usage->units = from->sampled_units;
+    usage->age = from->sampled_age_ns / 1000000;
+    usage->has_fast = usage->has_slow = true;
+    usage->fast = (from->sampled_fast_permille + 5) / 10;
+    usage->slow = (from->sampled_slow_permille + 5) / 10;
+    usage->has_touched_after = from->sampled_after_ns > 0;
+    usage->touched_after = from->sampled_after_ns / 1000000;
+    usage->has_difference = usage->has_claimed;
+    /* Sizes of memory: both fit. */
+    usage->difference = (int64_t)usage->claimed - (int64_t)usage->sampled;
+    return usage;
+}
+
 MemschedGuestMemory *memsched_client_to_qapi(const MemSchedClientInfo *from)
 {
     MemschedGuestMemory *memory = g_new0(MemschedGuestMemory, 1);
@@ -338,6 +366,7 @@ MemschedGuestMemory *memsched_client_to_qapi(const MemSchedClientInfo *from)
     memory->allocated = from->allocated_bytes;
     memory->active = from->active_bytes;
     memory->idle = from->idle_bytes;
+    memory->usage = usage_to_qapi(from);
     memory->huge = from->huge_bytes;
     memory->claimed = from->claimed_bytes;
     memory->ballooned = g_new0(MemschedBallooned, 1);

@@ -220,6 +220,7 @@ void qmp_memsched_set_guest(const char *id, bool has_min, uint64_t min,
 void qmp_memsched_set(bool has_policy, MemschedPolicy policy,
                       bool has_interval, uint32_t interval,
                       bool has_idle_tax, uint32_t idle_tax,
+                      bool has_sample_interval, uint32_t sample_interval,
                       bool has_dry_run, bool dry_run, Error **errp)
 {
     g_autoptr(MemSched) ms = running_for_host("memsched-set", errp);
@@ -228,6 +229,7 @@ void qmp_memsched_set(bool has_policy, MemschedPolicy policy,
         .policy = has_policy ? memsched_policy_from_qapi(policy) : 0,
         .has_interval = has_interval, .interval_ms = interval,
         .has_idle_tax = has_idle_tax, .idle_tax_pct = idle_tax,
+        .has_sample = has_sample_interval, .sample_ms = sample_interval,
         .has_dry_run = has_dry_run, .dry_run = dry_run,
     };
     MemSchedMessage message = { "" };
@@ -236,9 +238,10 @@ void qmp_memsched_set(bool has_policy, MemschedPolicy policy,
     if (!ms) {
         return;
     }
-    if (!has_policy && !has_interval && !has_idle_tax && !has_dry_run) {
-        error_setg(errp, "Nothing to change: give policy, interval, idle-tax "
-                   "or dry-run");
+    if (!has_policy && !has_interval && !has_idle_tax &&
+        !has_sample_interval && !has_dry_run) {
+        error_setg(errp, "Nothing to change: give policy, interval, idle-tax, "
+                   "sample-interval or dry-run");
         return;
     }
     ret = memsched_set(ms, &change, &message);

@@ -9,7 +9,7 @@
                          pool stats
   mover fault scan protect -> uffd -> sys
   ledger policy decision cond stats transfer request thrash reclaim parity
-                         stripe diskmap: pure, no system call, lock or clock
+                         stripe diskmap estimate: pure, no system call, lock or clock
 
 Only uffd.c issues UFFDIO_*; system calls and the clock go through sys.  lock.c
 reads the clock itself: a timed wait takes an absolute time of its own kind."""
@@ -31,15 +31,16 @@ RANKS = [
     ['uffd'],
     ['ledger', 'policy', 'decision', 'cond', 'stats', 'transfer', 'request',
      'thrash', 'reclaim', 'pagemap', 'pool', 'chunk', 'scrub', 'scrubber', 'tag',
-     'torn', 'parity', 'stripe', 'diskmap', 'store', 'swapfile', 'pack'],
+     'torn', 'parity', 'stripe', 'diskmap', 'store', 'swapfile', 'pack',
+     'estimate'],
     ['client', 'region', 'fault', 'mover', 'scan', 'protect', 'repair',
      'capture', 'populate', 'prefetch', 'takeback', 'held', 'hold',
-     'swapin'],
+     'swapin', 'sample', 'sampler'],
     ['sched', 'scheduler', 'reallocate', 'event'],
     ['memsched'],
 ]
 PURE = ('ledger', 'policy', 'decision', 'cond', 'stats', 'transfer',
-        'request', 'thrash', 'reclaim', 'parity', 'stripe', 'diskmap')
+        'request', 'thrash', 'reclaim', 'parity', 'stripe', 'diskmap', 'estimate')
 PURE_FORBIDDEN = re.compile(
     r'\b(?:g_mutex_\w+|g_rw_lock_\w+|pthread_\w+|clock_gettime|time|usleep|'
     r'nanosleep|g_get_monotonic_time|g_get_real_time|mmap|munmap|madvise|ioctl|'

@@ -34,6 +34,7 @@ OBJECT_DECLARE_SIMPLE_TYPE(MemschedObject, MEMSCHED_OBJECT)
 
 #define DEFAULT_INTERVAL_MS 1000
 #define DEFAULT_IDLE_TAX_PCT 75
+#define DEFAULT_SAMPLE_MS 30000
 
 struct MemschedObject {
     Object parent_obj;
@@ -46,6 +47,7 @@ struct MemschedObject {
     MemschedPolicy policy;
     uint32_t interval_ms;
     uint32_t idle_tax_pct;
+    uint32_t sample_ms;
     bool allow_inject;
     MemSched *ms;
 };
@@ -83,6 +85,7 @@ static void memsched_object_complete(UserCreatable *uc, Error **errp)
         .policy = memsched_policy_from_qapi(object->policy),
         .interval_ms = object->interval_ms,
         .idle_tax_pct = object->idle_tax_pct,
+        .sample_ms = object->sample_ms,
         .allow_inject = object->allow_inject,
         .held_memory_bytes = object->held_memory_bytes,
         .swap_path = object->swap_path,
@@ -230,6 +233,7 @@ static void memsched_object_init(Object *obj)
     object->policy = QAPI_MEMSCHED_POLICY_IDLE_TAX;
     object->interval_ms = DEFAULT_INTERVAL_MS;
     object->idle_tax_pct = DEFAULT_IDLE_TAX_PCT;
+    object->sample_ms = DEFAULT_SAMPLE_MS;
 }
 
 /* The last argument of the accessors is the field's place in the object. */
@@ -259,6 +263,10 @@ static void memsched_object_class_init(ObjectClass *oc, void *data)
                               NULL, FIELD(idle_tax_pct));
     object_class_property_set_description(oc, "idle-tax",
         "Percentage by which idle memory counts more");
+    object_class_property_add(oc, "sample-interval", "uint32", get_uint32,
+                              set_uint32, NULL, FIELD(sample_ms));
+    object_class_property_set_description(oc, "sample-interval",
+        "Milliseconds that sampled memory is out of its guest; 0: off");
     object_class_property_add(oc, "min-free", "size", get_size, set_size, NULL,
                               FIELD(min_free_bytes));
     object_class_property_set_description(oc, "min-free",

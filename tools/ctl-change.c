@@ -154,7 +154,7 @@ int ctl_move(const CtlContext *context, int argc, char **argv)
 
 typedef struct Change {
     char *min, *max, *policy, *dry_run;
-    gint shares, interval, tax;
+    gint shares, interval, tax, sample;
 } Change;
 
 static void clear_change(Change *c)
@@ -175,10 +175,11 @@ static void number_into(JsonObject *arguments, const char *name, gint value)
 static bool guest_arguments(JsonObject *arguments, const Change *c,
                             const char *id, int *ret_status)
 {
-    if (c->policy || c->dry_run || c->interval >= 0 || c->tax >= 0) {
-        *ret_status = ctl_say(CTL_USAGE, "policy, interval, idle-tax and "
-                              "dry-run belong to the host: leave the guest "
-                              "out");
+    if (c->policy || c->dry_run || c->interval >= 0 || c->tax >= 0 ||
+        c->sample >= 0) {
+        *ret_status = ctl_say(CTL_USAGE, "policy, interval, idle-tax, "
+                              "sample-interval and dry-run belong to the "
+                              "host: leave the guest out");
         return false;
     }
     json_object_set_string_member(arguments, "id", id);
@@ -209,6 +210,7 @@ static bool host_arguments(JsonObject *arguments, const Change *c,
     }
     number_into(arguments, "interval", c->interval);
     number_into(arguments, "idle-tax", c->tax);
+    number_into(arguments, "sample-interval", c->sample);
     return true;
 }
 
@@ -245,6 +247,8 @@ static int parse_change(Change *c, int *argc, char ***argv, int *ret_status)
           "between two looks at all guests", "MS" },
         { "idle-tax", 0, 0, G_OPTION_ARG_INT, &c->tax,
           "by which idle memory counts more", "PCT" },
+        { "sample-interval", 0, 0, G_OPTION_ARG_INT, &c->sample,
+          "that sampled memory is out of its guest; 0: off", "MS" },
         { "dry-run", 0, 0, G_OPTION_ARG_STRING, &c->dry_run,
           "decide, and move nothing", "on|off" },
         G_OPTION_ENTRY_NULL
@@ -257,7 +261,9 @@ static int parse_change(Change *c, int *argc, char ***argv, int *ret_status)
 
 int ctl_set(const CtlContext *context, int argc, char **argv)
 {
-    Change c = { .shares = -1, .interval = -1, .tax = -1 };
+    Change c = {
+        .shares = -1, .interval = -1, .tax = -1, .sample = -1,
+    };
     JsonObject *arguments = json_object_new();
     int status = CTL_DONE;
     bool good = parse_change(&c, &argc, &argv, &status);

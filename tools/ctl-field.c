@@ -85,6 +85,8 @@ const CtlField ctl_guest_fields[] = {
       "Memory that it seems to use" },
     { "idle", "memory.idle", "IDLE", CTL_BYTES, 9,
       "Memory that it does not seem to use" },
+    { "sampled", "memory.usage.sampled", "SAMPLED", CTL_BYTES, 13,
+      "Memory that the host has seen it use" },
     { "ram", "memory.ram", "RAM", CTL_BYTES, 7, "Memory that it believes in" },
     { "min", "memory.min", "MIN", CTL_BYTES, 6, "Memory guaranteed to it" },
     { "max", "memory.max", "MAX", CTL_BYTES, 10, "Most that it may have" },

@@ -78,6 +78,11 @@ typedef struct MemSchedOptions {
     MemSchedPolicy policy;
     unsigned interval_ms;       /* scheduler tick; 0: default 1000 */
     unsigned idle_tax_pct;      /* 0 to 99; 75 is the usual value */
+    /*
+     * How long memory that is sampled may be out of its guest, untouched, to
+     * count as idle: 1000 to 3600000; 0: guests are not sampled.
+     */
+    unsigned sample_ms;
     bool allow_inject;
     /* places for the last resort; without one of them nothing is held */
     uint64_t held_memory_bytes; /* of the pool, for compressed pages; 0: none */
@@ -108,11 +113,12 @@ MEMSCHED_API MemSched *memsched_running(void);
 MEMSCHED_API const char *memsched_version(void);
 
 typedef struct MemSchedChange {
-    bool has_policy, has_interval, has_idle_tax, has_dry_run;
+    bool has_policy, has_interval, has_idle_tax, has_dry_run, has_sample;
     MemSchedPolicy policy;
     unsigned interval_ms;       /* 10 to 3,600,000 */
     unsigned idle_tax_pct;      /* 0 to 99 */
     bool dry_run;
+    unsigned sample_ms;         /* 0, or 1000 to 3,600,000 */
 } MemSchedChange;
 
 /* Change options live; a bad one changes nothing: -EINVAL. */
@@ -506,6 +512,7 @@ typedef struct MemSchedInfo {
     MemSchedKernel kernel;
     MemSchedPolicy policy;
     unsigned interval_ms, idle_tax_pct;
+    unsigned sample_ms;         /* 0: guests are not sampled */
     bool dry_run, allow_inject;
     bool fallback;              /* moves cannot be used: copy and discard */
     MemSchedCondition state;
@@ -556,6 +563,15 @@ typedef struct MemSchedClientInfo {
     uint64_t refused_pages;
     uint64_t stats[MEMSCHED_STATS];
     uint64_t stats_age_ns;      /* UINT64_MAX: never sampled */
+    /* how much of allocated_bytes it uses: by itself, and by a sample of it */
+    uint64_t claimed_active_bytes;      /* UINT64_MAX: it does not say */
+    uint64_t sampled_active_bytes;      /* 0 where sampled_why is set */
+    const char *sampled_why;    /* why the sample says nothing; NULL: it does */
+    uint64_t sampled_age_ns;    /* of the last unit that came back */
+    unsigned sampled_units;     /* that it rests on, older ones less */
+    unsigned sampled_fast_permille, sampled_slow_permille;  /* averages */
+    uint64_t sampled_after_ns;  /* mean time until a touch, where one came */
+    uint64_t sampled_out_bytes; /* out of the guest now, part of allocated */
     /* pages of it that were captured and came back by touch; since start */
     uint64_t returned_pages;
     uint64_t backoffs;          /* times that it was left alone for that */

@@ -258,7 +258,8 @@ void memsched_query(MemSched *ms, MemSchedInfo *ret_info)
 {
     *ret_info = (MemSchedInfo) {
         .id = "sched0", .policy = MEMSCHED_POLICY_SHARES,
-        .interval_ms = ms->interval_ms, .idle_tax_pct = 61, .dry_run = true,
+        .interval_ms = ms->interval_ms, .idle_tax_pct = 61,
+        .sample_ms = 337, .dry_run = true,
         .allow_inject = false, .fallback = true,
         .state = MEMSCHED_CONDITION_SOFT, .pressure = 162, .clients = 2,
         .pool_bytes = 101, .free_clean_bytes = 102, .free_dirty_bytes = 103,
@@ -306,6 +307,10 @@ static void client_web(MemSchedClientInfo *info)
         .refused_pages = 327, .stats_age_ns = UINT64_C(640999999),
         .returned_pages = 328, .backoffs = 329,
         .backoff_ns = UINT64_C(329000001),
+        .claimed_active_bytes = 331, .sampled_active_bytes = 332,
+        .sampled_units = 333, .sampled_age_ns = UINT64_C(334999999),
+        .sampled_fast_permille = 335, .sampled_slow_permille = 334,
+        .sampled_after_ns = UINT64_C(335999999), .sampled_out_bytes = 336,
     };
     for (int i = 0; i < MEMSCHED_STATS; i++) {
         info->stats[i] = 401 + i;
@@ -315,7 +320,10 @@ static void client_web(MemSchedClientInfo *info)
 /* Nothing is known of it. */
 static void client_db(MemSchedClientInfo *info)
 {
-    *info = (MemSchedClientInfo) { .id = "db", .stats_age_ns = UINT64_MAX };
+    *info = (MemSchedClientInfo) {
+        .id = "db", .stats_age_ns = UINT64_MAX,
+        .claimed_active_bytes = UINT64_MAX, .sampled_why = "it hides",
+    };
     for (int i = 0; i < MEMSCHED_STATS; i++) {
         info->stats[i] = MEMSCHED_STAT_UNKNOWN;
     }

@@ -150,21 +150,27 @@ class Limits(Live):
 
     def test_options_of_the_scheduler_change_at_once(self):
         self.qmp.command('memsched-set', policy='shares', interval=777,
-                         idle_tax=33, dry_run=True)
+                         idle_tax=33, sample_interval=5000, dry_run=True)
         info = self.qmp.command('query-memsched')
         self.assertEqual([info[name] for name in (
-            'policy', 'interval', 'idle-tax', 'dry-run')],
-            ['shares', 777, 33, True])
+            'policy', 'interval', 'idle-tax', 'sample-interval', 'dry-run')],
+            ['shares', 777, 33, 5000, True])
         self.qmp.command('memsched-set', policy='static', interval=1000,
-                         idle_tax=75, dry_run=False)
+                         idle_tax=75, sample_interval=0, dry_run=False)
+        self.assertEqual(
+            self.qmp.command('query-memsched-guests')[0]['memory']['usage'],
+            {'reason': 'sampling is off', 'out': 0})
+        self.qmp.command('memsched-set', sample_interval=30000)
 
     def test_options_out_of_range_are_refused_and_change_nothing(self):
         before = self.qmp.command('query-memsched')
         for bad in ({'interval': 9}, {'interval': 3600001}, {'idle_tax': 100},
+                    {'sample_interval': 999}, {'sample_interval': 3600001},
                     {'interval': 50, 'idle_tax': 100}):
             self.refused('', 'memsched-set', **bad)
         after = self.qmp.command('query-memsched')
-        for name in ('policy', 'interval', 'idle-tax', 'dry-run'):
+        for name in ('policy', 'interval', 'idle-tax', 'sample-interval',
+                     'dry-run'):
             self.assertEqual(after[name], before[name])
 
 

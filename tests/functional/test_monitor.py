@@ -46,6 +46,9 @@ STATS = ['swap-in', 'swap-out', 'major-faults', 'minor-faults', 'free',
          'scan-direct', 'reclaim-async', 'reclaim-direct']
 WEB = {'ram': 303, 'min': 301, 'max': 302, 'shares': 304, 'entitlement': 305,
        'target': 306, 'allocated': 307, 'active': 308, 'idle': 309,
+       'usage': {'claimed': 331, 'sampled': 332, 'difference': -1,
+                 'units': 333, 'age': 334, 'fast': 34, 'slow': 33,
+                 'touched-after': 335, 'out': 336},
        'huge': 314, 'claimed': 317,
        'ballooned': {'kernel': 310, 'application': 311, 'reported': 312},
        'given': 313, 'held': {'stored': 3 * (1 << 20), 'swapped': 2 * (1 << 20)},
@@ -169,7 +172,8 @@ class Answers(Monitor):
     def test_query_memsched_shows_each_figure_in_its_place(self):
         self.assertEqual(self.qmp.command('query-memsched'), {
             'id': 'sched0', 'version': '9.8.7', 'policy': 'shares',
-            'interval': 1000, 'idle-tax': 61, 'dry-run': True,
+            'interval': 1000, 'idle-tax': 61,
+            'sample-interval': 337, 'dry-run': True,
             'allow-inject': False, 'fallback': True, 'state': 'soft',
             'pressure': 162, 'guests': 2, 'pool': POOL,
             'counters': COUNTERS, 'kernel': KERNEL,
@@ -187,6 +191,7 @@ class Answers(Monitor):
         self.assertEqual(memory['stats'], {})
         self.assertNotIn('balloon', memory)
         self.assertNotIn('responsiveness', memory)
+        self.assertEqual(memory['usage'], {'reason': 'it hides', 'out': 0})
         apps = self.qmp.command('query-memsched-guests')[1]['applications']
         self.assertEqual(apps, {
             'connected': False, 'list': [], 'requests': [], 'known': 0,
@@ -288,8 +293,8 @@ class Refusals(Monitor):
     def test_nothing_to_change_is_said(self):
         self.refused('Nothing to change: give min, max or shares',
                      'memsched-set-guest', id='web')
-        self.refused('Nothing to change: give policy, interval, idle-tax or '
-                     'dry-run', 'memsched-set')
+        self.refused('Nothing to change: give policy, interval, idle-tax, '
+                     'sample-interval or dry-run', 'memsched-set')
         self.refused('shares must be at least 1', 'memsched-set-guest',
                      id='web', shares=0)
 

@@ -532,6 +532,20 @@ static void test_settings_change_and_cost_is_accounted(void)
     end(ms, guest);
 }
 
+static void test_protected_pages_are_not_sampled(void)
+{
+    MemSched *ms = errors_start(POOL);
+    Guest *guest = covered_guest(ms, true, MEMSCHED_SCHEME_P, 4);
+
+    g_assert_true(ms_region_enter_locked(guest->region));
+    ms_unlock(&guest->region->lock);
+    g_assert_cmpuint(ms_sample_take(guest->region, 0, 512), ==, 0);
+    g_assert_cmpuint(ms_sample_take(guest->region, PAGES - 1, 512), ==, 0);
+    ms_region_leave(guest->region);
+    guest_assert(guest, 0, PAGES, SEED);
+    end(ms, guest);
+}
+
 static void test_inject_refuses(void)
 {
     MemSched *ms = errors_start(POOL);
@@ -630,6 +644,8 @@ int main(int argc, char **argv)
                     test_reset_forgets_errors);
     g_test_add_func("/protect/settings-change-cost-is-accounted",
                     test_settings_change_and_cost_is_accounted);
+    g_test_add_func("/protect/protected-page-is-not-sampled",
+                    test_protected_pages_are_not_sampled);
     g_test_add_func("/protect/inject-refuses", test_inject_refuses);
     g_test_add_func("/protect/fenced-page-does-not-join",
                     test_fenced_page_does_not_join);

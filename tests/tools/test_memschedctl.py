@@ -298,13 +298,13 @@ class Changes(unittest.TestCase):
                    answer=server)
         self.assertEqual((done.returncode, done.stderr), (0, ''))
         done = ctl('set', '--policy', 'shares', '--dry-run', 'on',
-                   '--idle-tax', 0, answer=server)
+                   '--idle-tax', 0, '--sample-interval', 2000, answer=server)
         self.assertEqual((done.returncode, done.stderr), (0, ''))
         self.assertEqual(server.seen, [
             ('memsched-set-guest', {'id': 'web', 'min': 3 << 29,
                                     'shares': 2000}),
             ('memsched-set', {'policy': 'shares', 'dry-run': True,
-                              'idle-tax': 0})])
+                              'idle-tax': 0, 'sample-interval': 2000})])
 
     def test_refusal_of_a_look_is_passed_on(self):
         for command in (['top'], ['record', '/dev/null'], ['guests']):
