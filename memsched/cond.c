@@ -33,6 +33,7 @@
 #include <string.h>
 
 #include "cond.h"
+#include "less.h"
 
 #define NS_PER_MS    UINT64_C(1000000)
 #define HOLD_NS      (1000 * NS_PER_MS)
@@ -53,11 +54,6 @@
 
 /* 1 MiB: no figure of the host is finer. */
 #define COARSE_LEAST  256u
-
-static uint64_t less(uint64_t a, uint64_t b)
-{
-    return a > b ? a - b : 0;
-}
 
 /* ---- figures ---- */
 
@@ -81,17 +77,17 @@ static uint64_t most(const MsConditionInput *in)
 /* What the grant rule would give it now. */
 static uint64_t grantable(const MsConditionInput *in)
 {
-    return less(in->min, in->allocated) + in->claim + in->slack;
+    return ms_less(in->min, in->allocated) + in->claim + in->slack;
 }
 
 /* What it could still get: see @reservable_bytes. */
 static uint64_t gettable(const MsConditionInput *in)
 {
-    uint64_t host = less(in->min, in->allocated) + in->claim +
-                    less(in->slack, in->min_free);
+    uint64_t host = ms_less(in->min, in->allocated) + in->claim +
+                    ms_less(in->slack, in->min_free);
     uint64_t may = MIN(MAX(in->entitlement, in->min), most(in));
 
-    return MIN(host, less(may, in->allocated));
+    return MIN(host, ms_less(may, in->allocated));
 }
 
 /* ---- stalls ---- */
@@ -114,7 +110,7 @@ static unsigned stalls_of(unsigned before, unsigned after, uint64_t ns)
 
 static void look_at_stalls(MsCondition *c, const MsConditionInput *in)
 {
-    uint64_t ns = less(in->psi_ns, c->psi_ns);
+    uint64_t ns = ms_less(in->psi_ns, c->psi_ns);
 
     if (c->psi_ns != 0 && ns < PSI_LEAST_NS) {
         return;
@@ -136,7 +132,7 @@ static bool is_below(uint64_t figure, uint64_t level, bool already)
 static bool is_low(const MsCondition *c, const MsConditionInput *in)
 {
     uint64_t gone = in->allocated + in->kernel + in->application;
-    uint64_t level = MIN(less(in->ram, gone), in->ram / 64);
+    uint64_t level = MIN(ms_less(in->ram, gone), in->ram / 64);
 
     return in->stalled || is_below(grantable(in), level,
                                    c->state == MEMSCHED_CONDITION_LOW);
@@ -165,7 +161,7 @@ static bool is_hard(const MsCondition *c, const MsConditionInput *in,
 static bool is_soft(const MsCondition *c, const MsConditionInput *in)
 {
     bool already = c->state >= MEMSCHED_CONDITION_SOFT;
-    uint64_t level = MIN(less(most(in), in->allocated), in->ram / 32);
+    uint64_t level = MIN(ms_less(most(in), in->allocated), in->ram / 32);
 
     return (in->host >= MEMSCHED_CONDITION_SOFT && is_over(c, in)) ||
            is_below(gettable(in), level, already);

@@ -35,6 +35,7 @@
 
 #include <glib.h>
 
+#include "less.h"
 #include "policy-int.h"
 
 /* A guest that did not answer is asked for so many least moves. */
@@ -57,11 +58,6 @@ typedef struct Tick {
     uint64_t taken;
     bool urgent;                /* somebody waits */
 } Tick;
-
-static uint64_t above(uint64_t x, uint64_t y)
-{
-    return x > y ? x - y : 0;
-}
 
 static uint64_t least(const MsPolicyInput *input)
 {
@@ -99,9 +95,9 @@ static uint64_t lack_of(const MsPolicyInput *input, const MsPolicyGuest *g,
 {
     uint64_t size = ms_policy_size(g);
     uint64_t owed = g->waiting + g->incoming;
-    uint64_t by_touch = MIN(owed, above(g->entitlement, g->allocated));
-    uint64_t pressed = MIN(above(g->wanted, size), g->ballooned);
-    uint64_t by_balloon = MIN(pressed, above(g->entitlement, size));
+    uint64_t by_touch = MIN(owed, ms_less(g->entitlement, g->allocated));
+    uint64_t pressed = MIN(ms_less(g->wanted, size), g->ballooned);
+    uint64_t by_balloon = MIN(pressed, ms_less(g->entitlement, size));
 
     if (by_balloon < least(input) ||
         by_balloon < ms_policy_part(size, input->tuning.dead_band_permille)) {
@@ -131,8 +127,8 @@ static uint64_t extra_of(const MsPolicyInput *input, const MsPolicyGuest *g,
                          uint64_t lack)
 {
     uint64_t size = ms_policy_size(g);
-    uint64_t pages = above(MIN(g->ballooned, above(g->entitlement, size)),
-                           lack);
+    uint64_t pages = ms_less(MIN(g->ballooned, ms_less(g->entitlement, size)),
+                             lack);
 
     if (input->state != MEMSCHED_CONDITION_HIGH || pages < least(input) ||
         pages < ms_policy_part(size, input->tuning.dead_band_permille)) {
@@ -170,8 +166,8 @@ static uint64_t over_of(const MsPolicyInput *input, const MsPolicyGuest *g,
     uint64_t band = ms_policy_part(g->allocated,
                                    input->tuning.dead_band_permille);
     uint64_t step = ms_policy_part(g->allocated, input->tuning.step_permille);
-    uint64_t over = above(above(g->allocated, MAX(g->entitlement, g->min)),
-                          g->outgoing);
+    uint64_t over = ms_less(ms_less(g->allocated, MAX(g->entitlement, g->min)),
+                            g->outgoing);
     bool again = input->now_ns >= g->memory.retry_ns && g->outgoing == 0;
 
     if (input->state == MEMSCHED_CONDITION_SOFT) {
@@ -210,8 +206,8 @@ static uint64_t over_of(const MsPolicyInput *input, const MsPolicyGuest *g,
 /* What a guest gives that has too little for whole moves, or the dead band. */
 static uint64_t last_of(const MsPolicyInput *input, const MsPolicyGuest *g)
 {
-    uint64_t over = above(above(g->allocated, MAX(g->entitlement, g->min)),
-                          g->outgoing);
+    uint64_t over = ms_less(ms_less(g->allocated, MAX(g->entitlement, g->min)),
+                            g->outgoing);
 
     return last_moves(input, g, over);
 }
@@ -366,12 +362,12 @@ static size_t give(Tick *t, MsDecision *ret, size_t max)
     MsWide there = (MsWide)input->free + t->coming + t->taken;
     uint64_t left = there > input->min_free
                     ? (uint64_t)(there - input->min_free) : 0;
-    uint64_t plenty = above(input->free, PLENTY * input->min_free +
-                            ms_policy_growth(input, t->guests, t->count));
+    uint64_t plenty = ms_less(input->free, PLENTY * input->min_free +
+                              ms_policy_growth(input, t->guests, t->count));
     bool low = input->state == MEMSCHED_CONDITION_LOW;
     size_t n = 0;
 
-    plenty = above(plenty, t->lack);
+    plenty = ms_less(plenty, t->lack);
     sort(t->gives, t->give_count, compare_gives);
     for (size_t i = 0; i < t->give_count && n < max; i++) {
         MsDecision d = t->gives[i];
@@ -388,7 +384,7 @@ static size_t give(Tick *t, MsDecision *ret, size_t max)
             plenty -= extra;
             d.pages += extra;
         }
-        left = above(left, d.pages);
+        left = ms_less(left, d.pages);
         there -= MIN(there, d.pages);
         if (d.pages > 0) {
             g->reason = d.reason;

@@ -18,6 +18,7 @@
 #include <stdarg.h>
 
 #include "app-order.h"
+#include "less.h"
 #include "message.h"
 #include "scheduler-int.h"
 
@@ -70,11 +71,6 @@ static int check_words(const MemSchedTransferOptions *o,
     return 0;
 }
 
-static uint64_t less(uint64_t a, uint64_t b)
-{
-    return a > b ? a - b : 0;
-}
-
 typedef struct Room {
     uint64_t ballooned;         /* B, G */
     uint64_t empty;             /* H, B, P, T */
@@ -106,15 +102,15 @@ static int check_sizes_locked(MsSched *sched, MemSchedClient *from,
                       ms_sched_guest_locked(from)->gone ? from->id : to->id);
     }
     ms_transfers_sums(&sched->transfers, from, &sums);
-    above = less(less(from->account.allocated, from->account.min),
-                 sums.give_left);
+    above = ms_less(ms_less(from->account.allocated, from->account.min),
+                    sums.give_left);
     if (pages > above) {
         return refuse(-EINVAL, message, "guest '%s' has only %" PRIu64 " KiB"
                       " above its min, %" PRIu64 " KiB are asked for",
                       from->id, KIB(above), KIB(pages));
     }
     ms_transfers_sums(&sched->transfers, to, &sums);
-    room = less(MIN(ms_ledger_room(&to->account), empty), sums.take_left);
+    room = ms_less(MIN(ms_ledger_room(&to->account), empty), sums.take_left);
     if (pages > room) {
         return refuse(-ENOSPC, message, "guest '%s' has room for only %"
                       PRIu64 " KiB (below its max, and not backed yet), not"

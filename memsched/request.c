@@ -27,12 +27,8 @@
 #include <glib.h>
 #include <string.h>
 
+#include "less.h"
 #include "request.h"
-
-static uint64_t less(uint64_t a, uint64_t b)
-{
-    return a > b ? a - b : 0;
-}
 
 /* ---- the table ---- */
 
@@ -122,7 +118,7 @@ uint64_t ms_requests_wanted(const MsRequests *t, const void *client)
         const MsRequest *r = t->request[i];
 
         if (r->client == client) {
-            wanted += less(r->pages, r->got + r->moving);
+            wanted += ms_less(r->pages, r->got + r->moving);
         }
     }
     return wanted;
@@ -183,9 +179,9 @@ MsRequestEnd ms_request_end(const MsRequest *r, uint64_t room,
 uint64_t ms_request_donation(uint64_t allocated, uint64_t active,
                              uint64_t min, uint64_t giving)
 {
-    uint64_t idle = less(allocated, active);
+    uint64_t idle = ms_less(allocated, active);
 
-    return less(MIN(idle - idle / 4, less(allocated, min)), giving);
+    return ms_less(MIN(idle - idle / 4, ms_less(allocated, min)), giving);
 }
 
 static int most_first(const void *a, const void *b)
@@ -200,7 +196,7 @@ unsigned ms_request_plan(const MsRequest *request,
                          MsRequestDonor *donors, size_t count,
                          MsRequestPart ret_parts[MS_REQUEST_TRANSFERS])
 {
-    uint64_t left = MIN(less(request->pages, request->got + request->coming),
+    uint64_t left = MIN(ms_less(request->pages, request->got + request->coming),
                         limits->room);
     unsigned most = MIN(limits->parts,
                         MS_REQUEST_TRANSFERS - running_of(request));
@@ -211,7 +207,7 @@ unsigned ms_request_plan(const MsRequest *request,
         ret_parts[parts++] = (MsRequestPart) { .pages = pool };
         left -= pool;
     }
-    left = MIN(left, less(limits->donors, pool));
+    left = MIN(left, ms_less(limits->donors, pool));
     if (count > 0) {
         qsort(donors, count, sizeof(donors[0]), most_first);
     }

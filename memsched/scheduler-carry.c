@@ -28,6 +28,7 @@
 
 #include <glib.h>
 
+#include "less.h"
 #include "scheduler-int.h"
 
 /* As long as an operator's, and anew with each look that still wants it. */
@@ -45,11 +46,6 @@ typedef struct Carry {
     uint64_t ballooned;         /* B, G */
     uint64_t now_ns;
 } Carry;
-
-static uint64_t less(uint64_t a, uint64_t b)
-{
-    return a > b ? a - b : 0;
-}
 
 static void begin_locked(const Carry *c, bool give, uint64_t pages)
 {
@@ -91,7 +87,7 @@ static uint64_t still_over(const Carry *c)
         (g->memory.unresponsive && c->now_ns < g->memory.retry_ns)) {
         return 0;
     }
-    return less(g->allocated, MAX(g->entitlement, g->min));
+    return ms_less(g->allocated, MAX(g->entitlement, g->min));
 }
 
 static void take_locked(const Carry *c)
@@ -103,7 +99,7 @@ static void take_locked(const Carry *c)
     if (x) {
         uint64_t left = x->requested - x->claimed;
 
-        pages += MIN(left, less(still_over(c), pages));
+        pages += MIN(left, ms_less(still_over(c), pages));
         if (pages != left || c->take) {
             set_left_locked(c, x, pages);
         }
@@ -118,12 +114,12 @@ static void take_locked(const Carry *c)
 static uint64_t pressed(const Carry *c)
 {
     const MsPolicyGuest *g = c->guest;
-    uint64_t size = less(MAX(g->max, g->min), g->ballooned);
+    uint64_t size = ms_less(MAX(g->max, g->min), g->ballooned);
 
     if (!c->give || c->give->reason == MS_REASON_RETURN) {
         return 0;
     }
-    return MIN(c->give->pages, MIN(less(g->wanted, MAX(size, g->allocated)),
+    return MIN(c->give->pages, MIN(ms_less(g->wanted, MAX(size, g->allocated)),
                                    g->ballooned));
 }
 
@@ -163,8 +159,8 @@ void ms_sched_claim_more(MsSched *sched)
 
         if (x->id && x->automatic && x->to &&
             x->state == MEMSCHED_TRANSFER_RUNNING) {
-            ms_transfers_claim_more(x, less(ms_ledger_slack(&ms->ledger),
-                                            keep), &sched->actions);
+            ms_transfers_claim_more(x, ms_less(ms_ledger_slack(&ms->ledger),
+                                               keep), &sched->actions);
             ms_sched_apply_locked(sched);
         }
     }
@@ -172,14 +168,6 @@ void ms_sched_claim_more(MsSched *sched)
 }
 
 /* ---- all ---- */
-
-static uint64_t ballooned_of(MemSchedClient *client)
-{
-    MsClientPages pages;
-
-    ms_client_pages(client, &pages);
-    return ms_pages_ballooned(&pages);
-}
 
 static void withdraw(MsSched *sched, uint64_t now_ns)
 {
@@ -212,9 +200,11 @@ void ms_sched_carry_out(MsSched *sched, MemSchedClient **clients,
     }
     carry = g_new0(Carry, count);
     for (size_t i = 0; i < count; i++) {
+        const MsSchedGuest *record = clients[i]->sched;
+
         carry[i] = (Carry) {
             .sched = sched, .client = clients[i], .guest = &guests[i],
-            .ballooned = ballooned_of(clients[i]), .now_ns = input->now_ns,
+            .ballooned = record->ballooned, .now_ns = input->now_ns,
         };
     }
     for (size_t i = 0; i < decided; i++) {

@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "app.h"
+#include "less.h"
 #include "scheduler-int.h"
 
 #define FRESH_NS UINT64_C(30000000000)
@@ -30,11 +31,6 @@
 static uint64_t pages_of(uint64_t bytes)
 {
     return bytes >> MEMSCHED_PAGE_SHIFT;
-}
-
-static uint64_t less(uint64_t a, uint64_t b)
-{
-    return a > b ? a - b : 0;
 }
 
 unsigned ms_sched_psi(MemSchedClient *client, uint64_t now_ns,
@@ -92,8 +88,8 @@ static void snapshot(MsSched *sched, MemSchedClient *client, uint64_t now_ns,
     in->slack = ms_ledger_slack(&ms->ledger);
     ms_unlock(&ms->ledger_lock);
 
-    balloon = less(pages_of(atomic_load(&client->balloon_target_bytes)),
-                   in->kernel + pages.count[MEMSCHED_PAGE_GIVEN]);
+    balloon = ms_less(pages_of(atomic_load(&client->balloon_target_bytes)),
+                      in->kernel + pages.count[MEMSCHED_PAGE_GIVEN]);
     in->asked = sums.give_left + (balloon >= SLACK_PAGES ? balloon : 0);
 }
 
@@ -161,7 +157,7 @@ int memsched_client_condition(MemSchedClient *client,
     if (told.generation == 0) {
         return -ENOENT;
     }
-    told.age_ns += less(now_ns, told_ns);
+    told.age_ns += ms_less(now_ns, told_ns);
     if (apps) {
         ms_lock(&apps->lock);
         memcpy(told.session, apps->session, sizeof(told.session));

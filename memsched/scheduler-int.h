@@ -54,6 +54,7 @@ typedef struct MsSchedGuest {
     MsDecisionRecord why;       /* of the last tick; no number: none yet */
 
     /* the thread's own: */
+    uint64_t ballooned;         /* B, G, when the policy last looked */
     uint64_t apps_held;         /* what they said last that they hold */
     uint64_t hungry_ns;         /* when a touch of it last waited; 0: never */
     uint64_t sent_pages;        /* last set_balloon() */

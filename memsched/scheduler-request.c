@@ -27,6 +27,7 @@
 
 #include "app.h"
 #include "app-order.h"
+#include "less.h"
 #include "scheduler-int.h"
 #include "tagged.h"
 
@@ -55,11 +56,6 @@ typedef struct Round {
     MsRequestDonor *donors;     /* room for all */
     unsigned served;
 } Round;
-
-static uint64_t less(uint64_t a, uint64_t b)
-{
-    return a > b ? a - b : 0;
-}
 
 static void look(MemSchedClient *client, Party *p)
 {
@@ -215,7 +211,7 @@ static size_t donors_locked(Round *round, const Party *taker)
             .client = p,
             .pages = sums.taking ? 0
                      : ms_request_donation(a->allocated,
-                                           less(a->allocated, p->idle),
+                                           ms_less(a->allocated, p->idle),
                                            a->min, sums.give_left),
         };
     }
@@ -227,7 +223,7 @@ static void start_locked(Round *round, MsRequest *r, Party *taker,
 {
     MsSched *sched = round->sched;
     Party *donor = part->client;
-    uint64_t left_ms = less(r->deadline_ns, round->now_ns) / NS_PER_MS;
+    uint64_t left_ms = ms_less(r->deadline_ns, round->now_ns) / NS_PER_MS;
     MsTransferStart s = {
         .to = taker->client, .to_id = taker->client->id, .from_id = "",
         .source = MEMSCHED_SOURCE_ANY, .pages = part->pages,
@@ -282,10 +278,10 @@ static void serve_locked(Round *round, MsRequest *r, Party *taker,
     ms_transfers_sums(&sched->transfers, taker->client, &sums);
     limits = (MsRequestLimits) {
         .room = room,
-        .pool = less(slack, ms->min_free_pages),
-        .donors = less(entitled, a->allocated + sums.take_left),
-        .parts = (unsigned)MIN(less(MS_REQUESTS_TRANSFERS, all),
-                               less(MS_REQUEST_TRANSFERS, own)),
+        .pool = ms_less(slack, ms->min_free_pages),
+        .donors = ms_less(entitled, a->allocated + sums.take_left),
+        .parts = (unsigned)MIN(ms_less(MS_REQUESTS_TRANSFERS, all),
+                               ms_less(MS_REQUEST_TRANSFERS, own)),
     };
     count = ms_request_plan(r, &limits, round->donors,
                             donors_locked(round, taker), parts);
@@ -301,8 +297,8 @@ static uint64_t room_locked(MsSched *sched, const Party *taker)
     MsTransferSums sums;
 
     ms_transfers_sums(&sched->transfers, taker->client, &sums);
-    return less(MIN(ms_ledger_room(&taker->client->account), taker->empty),
-                sums.take_left);
+    return ms_less(MIN(ms_ledger_room(&taker->client->account), taker->empty),
+                   sums.take_left);
 }
 
 static void step_locked(Round *round, MsRequest *r)
@@ -408,8 +404,8 @@ void ms_sched_requests_info(MsSched *sched, const MemSchedClient *client,
             .app = r->app, .priority = r->priority, .want = r->want,
             .bytes = r->pages << MEMSCHED_PAGE_SHIFT,
             .got_bytes = (r->got + r->moving) << MEMSCHED_PAGE_SHIFT,
-            .age_ns = less(now_ns, r->start_ns),
-            .left_ms = less(r->deadline_ns, now_ns) / NS_PER_MS,
+            .age_ns = ms_less(now_ns, r->start_ns),
+            .left_ms = ms_less(r->deadline_ns, now_ns) / NS_PER_MS,
             .status = MEMSCHED_ANSWER_QUEUED,
         };
         g_strlcpy(shown->name, name_of(info, r->app), sizeof(shown->name));

@@ -38,6 +38,7 @@
 
 #include "app.h"
 #include "hold.h"
+#include "less.h"
 #include "policy.h"
 #include "scheduler-int.h"
 
@@ -56,11 +57,6 @@ typedef struct Tick {
     MsDecision *decisions;
     size_t count, decided;
 } Tick;
-
-static uint64_t less(uint64_t a, uint64_t b)
-{
-    return a > b ? a - b : 0;
-}
 
 /* ---- the snapshot ---- */
 
@@ -108,25 +104,29 @@ static uint64_t active_pages(MemSchedClient *client, uint64_t allocated,
            : claimed > seen ? seen + (claimed - seen) / 2 : claimed;
 }
 
-/* What the guest's balloons hold; what it reports it takes back by touch. */
-static uint64_t ballooned_pages(MemSchedClient *client)
+/*
+ * What the guest's balloons hold, and its kernel's alone; what it reports it
+ * takes back by touch.
+ */
+static uint64_t ballooned_pages(MemSchedClient *client, uint64_t *ret_kernel)
 {
     MsClientPages pages;
     uint64_t apps = 0;
 
     ms_client_pages(client, &pages);
+    *ret_kernel = ms_pages_ballooned(&pages);
     if (client->apps) {
         ms_lock(&client->apps->lock);
         apps = client->apps->epochs.credited;
         ms_unlock(&client->apps->lock);
     }
-    return ms_pages_ballooned(&pages) + apps;
+    return *ret_kernel + apps;
 }
 
 static uint64_t waiting_pages(MemSchedClient *client, const MsPolicyGuest *g)
 {
     uint64_t waiters = ms_client_waiters(client);
-    uint64_t room = less(less(g->max, g->ballooned), g->allocated);
+    uint64_t room = ms_less(ms_less(g->max, g->ballooned), g->allocated);
     uint64_t each = (uint64_t)WAITING_PAGES << MIN(g->memory.pressed_ticks,
                                                    WAITING_DOUBLINGS);
 
@@ -152,14 +152,15 @@ static void snapshot(MsSched *sched, MemSchedClient *client,
                      uint64_t now_ns, MsPolicyGuest *ret_guest)
 {
     MemSched *ms = sched->ms;
-    uint64_t ram = atomic_load(&client->ram_pages), hold_ns;
-    MsPolicyGuest g = { .ballooned = ballooned_pages(client) };
+    uint64_t ram = atomic_load(&client->ram_pages), hold_ns, kernel;
+    MsPolicyGuest g = { .ballooned = ballooned_pages(client, &kernel) };
     MsSchedGuest *record;
     MsTransferSums sums;
 
     ms_lock(&ms->ledger_lock);
     ms_transfers_sums(&sched->transfers, client, &sums);
     record = ms_sched_guest_locked(client);
+    record->ballooned = kernel;
     g.allocated = client->account.allocated;
     g.min = client->account.min;
     g.max = MIN(client->account.max, ram);
@@ -167,16 +168,16 @@ static void snapshot(MsSched *sched, MemSchedClient *client,
     if (record->manual) {
         /* So much of it is the operator's, and its size is his word. */
         g.held = true;
-        g.max = less(g.max, record->base_pages);
-        g.ballooned = less(g.ballooned, record->base_pages);
+        g.max = ms_less(g.max, record->base_pages);
+        g.ballooned = ms_less(g.ballooned, record->base_pages);
     }
     ms_unlock(&ms->ledger_lock);
 
     g.held |= now_ns < hold_ns && !ms_is_short(ms);
     g.memory = record->policy;
-    g.ballooned = less(g.ballooned, sums.outstanding);
+    g.ballooned = ms_less(g.ballooned, sums.outstanding);
     g.outgoing = sums.give_left;
-    g.incoming = less(sums.take_left, sums.take_auto_left);
+    g.incoming = ms_less(sums.take_left, sums.take_auto_left);
     look_at_client(client, &g);
     g.waiting = waiting_pages(client, &g);
     g.active = active_pages(client, g.allocated, now_ns);
@@ -190,10 +191,10 @@ static void snapshot(MsSched *sched, MemSchedClient *client,
 static uint64_t budget_locked(const Tick *t)
 {
     const MsLedger *ledger = &t->sched->ms->ledger;
-    uint64_t budget = less(ledger->budget, ledger->parity + ledger->held);
+    uint64_t budget = ms_less(ledger->budget, ledger->parity + ledger->held);
 
     for (size_t i = 0; i < t->count; i++) {
-        budget = less(budget, t->clients[i]->account.allowance);
+        budget = ms_less(budget, t->clients[i]->account.allowance);
     }
     return budget;
 }

@@ -52,6 +52,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "less.h"
 #include "transfer.h"
 
 #define NS_PER_MS UINT64_C(1000000)
@@ -74,11 +75,6 @@
 typedef enum Cause {
     CAUSE_MAPPED, CAUSE_DEADLINE, CAUSE_GONE, CAUSE_RESET, CAUSE_CANCELLED,
 } Cause;
-
-static uint64_t less(uint64_t a, uint64_t b)
-{
-    return a > b ? a - b : 0;
-}
 
 static bool runs(const MsTransfer *x)
 {
@@ -478,8 +474,8 @@ void ms_transfers_populated(MsTransfers *t, const void *to, uint64_t pages,
             x->copied += n;
         } else {
             /* Frames that were not the donor's are not called moved. */
-            other = MIN(n, less(x->captured_discarded,
-                                x->discarded + x->copied));
+            other = MIN(n, ms_less(x->captured_discarded,
+                                   x->discarded + x->copied));
             x->discarded += other;
             x->moved += n - other;
         }
@@ -541,17 +537,17 @@ void ms_transfers_sums(const MsTransfers *t, const void *client,
 uint64_t ms_transfers_balloon(const MsTransferSums *sums,
                               const MsTransferGuest *guest)
 {
-    uint64_t most = less(guest->ram, guest->min), goal;
+    uint64_t most = ms_less(guest->ram, guest->min), goal;
 
     if (sums->give_kernel_left > 0) {
         goal = MAX(guest->base, guest->ballooned) +
-               less(sums->give_kernel_left, guest->given);
+               ms_less(sums->give_kernel_left, guest->given);
         return MIN(goal, MAX(most, guest->base));
     }
-    goal = less(guest->base, sums->take_claimed);
+    goal = ms_less(guest->base, sums->take_claimed);
     if (sums->outstanding > guest->holes) {
-        goal = MIN(goal, less(guest->ballooned,
-                              sums->outstanding - guest->holes));
+        goal = MIN(goal, ms_less(guest->ballooned,
+                                 sums->outstanding - guest->holes));
     }
     return goal;
 }
@@ -559,13 +555,13 @@ uint64_t ms_transfers_balloon(const MsTransferSums *sums,
 uint64_t ms_transfers_apps(const MsTransferSums *sums,
                            const MsTransferGuest *guest)
 {
-    uint64_t goal = less(guest->apps_base,
-                         less(sums->take_claimed, guest->base));
+    uint64_t goal = ms_less(guest->apps_base,
+                            ms_less(sums->take_claimed, guest->base));
     /* What its balloon gives back makes no room where no frame was taken. */
-    uint64_t empty = guest->holes + less(guest->ballooned, guest->given);
+    uint64_t empty = guest->holes + ms_less(guest->ballooned, guest->given);
 
     if (sums->give_left == 0 && sums->outstanding > empty) {
-        goal = MIN(goal, less(guest->apps_held, sums->outstanding - empty));
+        goal = MIN(goal, ms_less(guest->apps_held, sums->outstanding - empty));
     }
     return goal;
 }
@@ -582,13 +578,13 @@ uint64_t ms_transfers_prefetch(const MsTransferSums *sums,
     }
     if (guest->deflates && now_ns < sums->mapped_ns + PREFETCH_IDLE_NS) {
         /* While it gives it does not shrink, but it will. */
-        expected = less(guest->ballooned,
-                        less(guest->base, sums->take_claimed));
+        expected = ms_less(guest->ballooned,
+                           ms_less(guest->base, sums->take_claimed));
     }
     if (now_ns < sums->mapped_ns + PREFETCH_IDLE_NS) {
-        expected += less(guest->apps_held, ms_transfers_apps(sums, guest));
+        expected += ms_less(guest->apps_held, ms_transfers_apps(sums, guest));
     }
-    return less(MIN(claim, sums->outstanding), expected);
+    return ms_less(MIN(claim, sums->outstanding), expected);
 }
 
 uint64_t ms_transfers_urge(const MsTransferSums *sums,
@@ -615,16 +611,16 @@ void ms_transfer_tags(MsTransfer *transfer, const MemSchedTagCounters *now)
     const MemSchedTagCounters *b = &transfer->tags_before;
 
     transfer->tags = (MemSchedTagCounters) {
-        .scanned = less(now->scanned, b->scanned),
-        .scan_ns = less(now->scan_ns, b->scan_ns),
-        .found_by_scan = less(now->found_by_scan, b->found_by_scan),
-        .found_by_hint = less(now->found_by_hint, b->found_by_hint),
-        .rejected = less(now->rejected, b->rejected),
-        .recaptured = less(now->recaptured, b->recaptured),
-        .returned_by_fault = less(now->returned_by_fault,
-                                  b->returned_by_fault),
-        .returned_by_release = less(now->returned_by_release,
-                                    b->returned_by_release),
+        .scanned = ms_less(now->scanned, b->scanned),
+        .scan_ns = ms_less(now->scan_ns, b->scan_ns),
+        .found_by_scan = ms_less(now->found_by_scan, b->found_by_scan),
+        .found_by_hint = ms_less(now->found_by_hint, b->found_by_hint),
+        .rejected = ms_less(now->rejected, b->rejected),
+        .recaptured = ms_less(now->recaptured, b->recaptured),
+        .returned_by_fault = ms_less(now->returned_by_fault,
+                                     b->returned_by_fault),
+        .returned_by_release = ms_less(now->returned_by_release,
+                                       b->returned_by_release),
     };
 }
 
@@ -638,7 +634,7 @@ void ms_transfer_info(const MsTransfer *x, uint64_t now_ns,
         .moved_bytes = x->moved << MEMSCHED_PAGE_SHIFT,
         .copied_bytes = x->copied << MEMSCHED_PAGE_SHIFT,
         .discarded_bytes = x->discarded << MEMSCHED_PAGE_SHIFT,
-        .elapsed_ns = less(x->end_ns ? x->end_ns : now_ns, x->start_ns),
+        .elapsed_ns = ms_less(x->end_ns ? x->end_ns : now_ns, x->start_ns),
         .deadline_ms = x->deadline_ms, .tags = x->tags,
     };
 
