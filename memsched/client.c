@@ -443,6 +443,7 @@ int memsched_client_set_map(MemSchedClient *client,
     client->map = map;
     ms_unlock(&client->lock);
     ms_gpamap_unref(old);
+    ms_protect_map_changed(client);
     return 0;
 }
 

@@ -251,7 +251,9 @@ static uint64_t note_run(MsProtect *protect, MemSchedDisk *disk,
 
         n = MIN(n, FRAME_PAGES - page % FRAME_PAGES);
         keep_warm(protect, page / FRAME_PAGES, cool_ms);
-        noted += note_pages(protect, disk, offset, page, n);
+        if (ms_cover_has(protect, page / FRAME_PAGES, MEMSCHED_COVER_DISK)) {
+            noted += note_pages(protect, disk, offset, page, n);
+        }
         page += n;
         count -= n;
         offset += n * PAGE;

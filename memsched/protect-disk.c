@@ -161,7 +161,8 @@ static bool choose_locked(Look *look, uint64_t frame, uint32_t now_ms)
     const MsMember *member = ms_stripes_member(&protect->stripes, frame);
     MsPageSet sure, resident;
 
-    if (noted->located == noted->sure || f->resident == 0 || f->transit > 0 ||
+    if (!ms_cover_has(protect, frame, MEMSCHED_COVER_DISK) ||
+        noted->located == noted->sure || f->resident == 0 || f->transit > 0 ||
         (int32_t)(now_ms - protect->heat[frame].next_ms) < 0 ||
         ms_fence_is_raised(&region->ms->fence,
                            ms_region_address(region, frame * FRAME_PAGES))) {

@@ -54,6 +54,8 @@ struct MsProtect {
     unsigned users;             /* operations with busy rows, and a join */
     MsWork *spare;              /* buffers that nobody uses now */
     MsHeat *heat;               /* of each frame */
+    _Atomic uint8_t *cover;     /* of each frame: MemSchedCover that is wanted;
+                                   written by protect-cover.c */
     uint64_t cursor;            /* the next one to look at */
     uint64_t disk_cursor;       /* the same of protect-disk.c */
     MsScrubPlace scrub;         /* next_ns: the worker's */
@@ -172,6 +174,25 @@ void ms_parity_release(MsProtect *protect, MsParityFrames *frames);
  * none now.  The worker's thread; the region is entered, no lock held.
  */
 uint64_t ms_protect_join(MsProtect *protect, MsCapture *capture);
+
+static inline bool ms_cover_has(const MsProtect *protect, uint64_t frame,
+                                MemSchedCover cover)
+{
+    return atomic_load_explicit(&protect->cover[frame],
+                                memory_order_relaxed) & cover;
+}
+
+/* ---- protect-cover.c ---- */
+
+/*
+ * Each frame's cover, as @settings and the guest's map say.  Frames that are
+ * not to have it any more lose what they had on disks; their pages leave their
+ * stripes one frame at a time (protect-join.c).  One call at a time.
+ */
+void ms_cover_set(MsProtect *protect, const MemSchedProtection *settings);
+
+/* Add this region's pages that a disk alone covers, and those left out. */
+void ms_cover_count(MsProtect *protect, MemSchedProtectionInfo *info);
 
 /* ---- protect-scrub.c ---- */
 

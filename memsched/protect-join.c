@@ -264,6 +264,7 @@ static bool choose_locked(MsProtect *protect, uint64_t frame, uint32_t now_ms,
     MsPageSet located;
 
     if (f->resident == 0 || f->transit > 0 ||
+        !ms_cover_has(protect, frame, MEMSCHED_COVER_PARITY) ||
         (int32_t)(now_ms - protect->heat[frame].next_ms) < 0) {
         return false;
     }
@@ -293,7 +294,8 @@ static bool choose_locked(MsProtect *protect, uint64_t frame, uint32_t now_ms,
 /*
  * Next frame from the cursor on, going round; a slot for it is kept.
  * -EAGAIN: none now.  -ENOSPC: a new group is needed, and the caller is a user
- * of the stripes until add_group() ends.  -ESTALE: pages in
+ * of the stripes until add_group() ends.  -EPERM: @join->want are in, which
+ * are not to be covered any more.  -ESTALE: pages in
  * @join->want, whose content is gone, have to leave first.
  */
 static int choose(MsProtect *protect, Join *join)
@@ -315,6 +317,12 @@ static int choose(MsProtect *protect, Join *join)
             join->frame = frame;
             join->want = member->gone;
             ret = -ESTALE;
+            break;
+        }
+        if (member && !ms_cover_has(protect, frame, MEMSCHED_COVER_PARITY)) {
+            join->frame = frame;
+            join->want = member->in;
+            ret = -EPERM;
             break;
         }
         if (!choose_locked(protect, frame, now_ms, &join->want)) {
@@ -507,6 +515,22 @@ static void heal_any(MsProtect *protect)
     }
 }
 
+/* All at once where the frame is one huge page. */
+static uint64_t leave_uncovered(MsProtect *protect, Join *join)
+{
+    MsPageSet *set = &join->want;
+    uint64_t pages = ms_protect_leave_rows(protect, join->frame, set, false);
+
+    if (pages > 0) {
+        ms_protect_open(protect->region, join->frame, set, true);
+    }
+    /* Broken ones stay in until they are repaired: not again at once. */
+    ms_lock(&protect->lock);
+    protect->cursor = join->frame + 1;
+    ms_unlock(&protect->lock);
+    return pages;
+}
+
 uint64_t ms_protect_join(MsProtect *protect, MsCapture *capture)
 {
     MemSchedClient *client = protect->region->client;
@@ -525,6 +549,9 @@ uint64_t ms_protect_join(MsProtect *protect, MsCapture *capture)
     if (ret == -ESTALE) {
         return ms_protect_leave_rows(protect, join.frame, &join.want,
                                      true) * PAGE;
+    }
+    if (ret == -EPERM) {
+        return leave_uncovered(protect, &join) * PAGE;
     }
     if (ret < 0) {
         heal_any(protect);

@@ -91,6 +91,8 @@ static MsProtect *protect_of_or_new(MemSchedRegion *region)
     protect = g_new0(MsProtect, 1);
     protect->region = region;
     protect->heat = g_new0(MsHeat, region->pages.frames);
+    protect->cover = g_malloc(region->pages.frames);
+    memset(protect->cover, MEMSCHED_COVER_ALL, region->pages.frames);
     ms_lock_init(&protect->lock, MS_RANK_STRIPE);
     ms_cond_init(&protect->cond);
     ms_lock_init(&protect->disk_lock, MS_RANK_LEAF);
@@ -100,6 +102,7 @@ static MsProtect *protect_of_or_new(MemSchedRegion *region)
         ms_lock_destroy(&protect->lock);
         ms_lock_destroy(&protect->disk_lock);
         g_free(protect->heat);
+        g_free(protect->cover);
         g_free(protect);
         protect = none;
     }
@@ -134,6 +137,7 @@ static void set_region(MemSchedRegion *region, const MemSchedProtection *s)
     if (protect == NULL) {
         return;
     }
+    ms_cover_set(protect, s);
     disk = atomic_load(&protect->disk_on);
     if (disk != s->disk) {
         ms_protect_disk_set(protect, s->disk);
@@ -206,6 +210,7 @@ void ms_protect_free(MsProtect *protect)
         ms_cond_destroy(&protect->cond);
         ms_lock_destroy(&protect->lock);
         g_free(protect->heat);
+        g_free(protect->cover);
         g_free(protect);
     }
 }
@@ -226,6 +231,22 @@ static int check_settings(MemSched *ms, MemSchedProtection *s,
         s->group_size < 2 || s->group_size > MS_PARITY_SLOTS) {
         ms_say(ret_message, "a group of protected pages has 2 to %u members,"
                " not %u", MS_PARITY_SLOTS, s->group_size);
+        return -EINVAL;
+    }
+    for (unsigned i = 0; i < MIN(s->ranges, MEMSCHED_COVER_RANGES); i++) {
+        const MemSchedCoverRange *r = &s->range[i];
+
+        if ((r->gpa | r->length_bytes) % MEMSCHED_FRAME_SIZE ||
+            r->length_bytes == 0 || r->gpa + (r->length_bytes - 1) < r->gpa ||
+            r->cover > MEMSCHED_COVER_ALL) {
+            ms_say(ret_message, "a range of protected memory begins and ends"
+                   " at multiples of 2 MiB");
+            return -EINVAL;
+        }
+    }
+    if (s->ranges > MEMSCHED_COVER_RANGES) {
+        ms_say(ret_message, "at most %u ranges of memory can be told apart",
+               MEMSCHED_COVER_RANGES);
         return -EINVAL;
     }
     if (s->cool_ms > 3600000) {
@@ -262,6 +283,32 @@ static void set_client(MemSchedClient *client, const MemSchedProtection *s)
             ms_unlock(&regions[i]->lock);
             set_region(regions[i], s);
             ms_region_leave(regions[i]);
+        }
+        ms_region_unref(regions[i]);
+    }
+    g_free(regions);
+    change_end(client);
+}
+
+void ms_protect_map_changed(MemSchedClient *client)
+{
+    MemSchedProtection settings;
+    MemSchedRegion **regions;
+    size_t count;
+
+    settings = ms_protect_settings(client);
+    if (settings.ranges == 0) {
+        return;
+    }
+    change_begin(client);
+    settings = ms_protect_settings(client);
+    regions = ms_client_regions(client, &count);
+    for (size_t i = 0; i < count; i++) {
+        MsProtect *protect = ms_protect_of(regions[i]);
+
+        /* The region's struct keeps it, whether it is dying or not. */
+        if (protect) {
+            ms_cover_set(protect, &settings);
         }
         ms_region_unref(regions[i]);
     }
@@ -344,6 +391,7 @@ static void add_region(MemSchedRegion *region, MemSchedProtectionInfo *info)
                                     protect->disk.sure) * PAGE;
         info->bookkeeping_bytes += ms_diskmap_bytes(&protect->disk);
         ms_unlock(&protect->disk_lock);
+        ms_cover_count(protect, info);
     }
 }
 

@@ -49,6 +49,9 @@ void ms_protect_fault(MsProtector *protector, MemSchedRegion *region,
 /* A new region of a guest that is protected.  Failure: it is not covered. */
 void ms_protect_region_new(MemSchedRegion *region);
 
+/* Its addresses are other pages now. */
+void ms_protect_map_changed(MemSchedClient *client);
+
 /* The guest goes away. */
 void ms_protect_client_gone(MemSchedClient *client);
 

@@ -48,6 +48,49 @@ static MemschedScheme scheme_to_qapi(MemSchedScheme scheme)
     g_assert_not_reached();
 }
 
+/* QAPI's values are the library's bits, in this order. */
+QEMU_BUILD_BUG_ON(QAPI_MEMSCHED_COVER_POLICY_NONE != MEMSCHED_COVER_NONE ||
+                  QAPI_MEMSCHED_COVER_POLICY_PARITY != MEMSCHED_COVER_PARITY ||
+                  QAPI_MEMSCHED_COVER_POLICY_DISK != MEMSCHED_COVER_DISK ||
+                  QAPI_MEMSCHED_COVER_POLICY_BOTH != MEMSCHED_COVER_ALL);
+
+/* All of the address space, in whole frames. */
+#define EVERYWHERE (UINT64_MAX & ~(MEMSCHED_FRAME_SIZE - 1))
+
+/* The policy of what is in no range goes first, as a range of everything. */
+static bool set_policies(const MemschedProtectOptions *arg,
+                         MemSchedProtection *to, Error **errp)
+{
+    unsigned wanted = 0;
+
+    to->range[to->ranges++] = (MemSchedCoverRange) {
+        .length_bytes = EVERYWHERE,
+        .cover = arg->has_policy ? (unsigned)arg->policy
+                 : to->scheme ? MEMSCHED_COVER_PARITY : MEMSCHED_COVER_NONE,
+    };
+    for (MemschedCoverRangeList *e = arg->ranges; e; e = e->next) {
+        if (to->ranges == MEMSCHED_COVER_RANGES) {
+            error_setg(errp, "at most %u ranges can have a policy of their own",
+                       MEMSCHED_COVER_RANGES - 1);
+            return false;
+        }
+        to->range[to->ranges++] = (MemSchedCoverRange) {
+            .gpa = e->value->gpa, .length_bytes = e->value->size,
+            .cover = e->value->policy,
+        };
+    }
+    for (unsigned i = 0; i < to->ranges; i++) {
+        wanted |= to->range[i].cover;
+    }
+    if ((wanted & MEMSCHED_COVER_PARITY) && !to->scheme) {
+        error_setg(errp, "a policy wants parity, for which scheme must be xor "
+                   "or pq");
+        return false;
+    }
+    to->disk = wanted & MEMSCHED_COVER_DISK;
+    return true;
+}
+
 void qmp_memsched_protect(MemschedProtectOptions *arg, Error **errp)
 {
     /* What is absent is 0, which is the library's default. */
@@ -78,6 +121,9 @@ void qmp_memsched_protect(MemschedProtectOptions *arg, Error **errp)
         (arg->has_cool && !arg->cool) || (arg->has_rate && !arg->rate)) {
         error_setg(errp, "group-size, max-parity, cool and rate must be above "
                    "0; leave one out for its default");
+        return;
+    }
+    if (!set_policies(arg, &protection, errp)) {
         return;
     }
     ret = memsched_protect(ms, arg->id, &protection, &message);
@@ -119,8 +165,27 @@ static MemschedCoverage *coverage(const MemSchedProtectionInfo *from)
 
     /* Both are read while pages come and go. */
     to->parity = MIN(from->covered_bytes, from->resident_bytes);
-    to->none = from->resident_bytes - to->parity;
+    to->disk = MIN(from->disk_only_bytes, from->resident_bytes - to->parity);
+    to->none = from->resident_bytes - to->parity - to->disk;
+    to->excluded = MIN(from->excluded_bytes, to->none);
     return to;
+}
+
+/* Of the command; the first range is that of everything, if there is one. */
+static void policies_to_qapi(const MemSchedProtection *from,
+                             MemschedProtection *to)
+{
+    MemschedCoverRangeList **tail = &to->ranges;
+
+    to->policy = from->ranges ? from->range[0].cover : MEMSCHED_COVER_NONE;
+    for (unsigned i = 1; i < from->ranges; i++) {
+        MemschedCoverRange *range = g_new0(MemschedCoverRange, 1);
+
+        range->gpa = from->range[i].gpa;
+        range->size = from->range[i].length_bytes;
+        range->policy = from->range[i].cover;
+        QAPI_LIST_APPEND(tail, range);
+    }
 }
 
 static MemschedProtection *to_qapi(const char *id,
@@ -134,6 +199,7 @@ static MemschedProtection *to_qapi(const char *id,
     to->max_parity = from->settings.max_parity_bytes;
     to->cool = from->settings.cool_ms;
     to->rate = from->settings.rate_bytes_per_s;
+    policies_to_qapi(&from->settings, to);
     to->coverage = coverage(from);
     to->parity = from->parity_bytes;
     to->bookkeeping = from->bookkeeping_bytes;

@@ -42,6 +42,22 @@ typedef enum MemSchedScheme {
 /* What a monitor's command sets, unless it says otherwise. */
 #define MEMSCHED_SCRUB_BYTES_PER_S (UINT64_C(16) << 20)
 
+/* How pages may be covered, as bits. */
+typedef enum MemSchedCover {
+    MEMSCHED_COVER_NONE   = 0,
+    MEMSCHED_COVER_PARITY = 1 << 0,
+    MEMSCHED_COVER_DISK   = 1 << 1,
+    MEMSCHED_COVER_ALL    = MEMSCHED_COVER_PARITY | MEMSCHED_COVER_DISK,
+} MemSchedCover;
+
+#define MEMSCHED_COVER_RANGES 16u
+
+typedef struct MemSchedCoverRange {
+    uint64_t gpa, length_bytes; /* multiples of 2 MiB */
+    unsigned cover;             /* MemSchedCover; what scheme and disk do not
+                                   provide makes no difference */
+} MemSchedCoverRange;
+
 typedef struct MemSchedProtection {
     MemSchedScheme scheme;
     unsigned group_size;        /* pages of a stripe, parity apart: 2 to 32;
@@ -55,12 +71,16 @@ typedef struct MemSchedProtection {
                                    background, parity included; 0: none */
     bool disk;                  /* pages that are on a disk too are read again
                                    from there; with any scheme, or none */
+    unsigned ranges;            /* of range[]; the last one that has a page
+                                   decides, MEMSCHED_COVER_ALL where none has */
+    MemSchedCoverRange range[MEMSCHED_COVER_RANGES];
 } MemSchedProtection;
 
 /*
  * Protect a guest, change how, or (MEMSCHED_SCHEME_NONE, no disk) end it; at
  * any time.
- * A change of scheme or group size begins anew, without any cover at first.
+ * A change of scheme or group size begins anew, without any cover at first;
+ * ranges change page by page.
  * Returns at once; pages join in the background.  A guest that was never
  * protected pays nothing.  -ENOENT, -EINVAL, -ENOTSUP (the kernel lacks write
  * protection, moves, or a way to see an error).
@@ -73,6 +93,8 @@ typedef struct MemSchedProtectionInfo {
     MemSchedProtection settings;
     uint64_t resident_bytes;    /* what there is to cover */
     uint64_t covered_bytes;     /* by parity */
+    uint64_t disk_only_bytes;   /* by a disk, and not by parity */
+    uint64_t excluded_bytes;    /* neither is wanted: settings.range[] */
     uint64_t parity_bytes;
     uint64_t bookkeeping_bytes;
     uint64_t groups;
