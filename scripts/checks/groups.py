@@ -88,7 +88,8 @@ def meson_programs(group):
     return [Program(test['name'], test['cmd'],
                     {**test['env'], **group.get('env', {})},
                     cwd=test['workdir'] or build,
-                    timeout=test['timeout'] * (3 if 'options' in group else 1),
+                    timeout=group.get('timeout', test['timeout'] *
+                                      (3 if 'options' in group else 1)),
                     alone=not test['is_parallel']) for test in tests]
 
 
