@@ -49,10 +49,14 @@ static MemschedScheme scheme_to_qapi(MemSchedScheme scheme)
 }
 
 /* QAPI's values are the library's bits, in this order. */
-QEMU_BUILD_BUG_ON(QAPI_MEMSCHED_COVER_POLICY_NONE != MEMSCHED_COVER_NONE ||
-                  QAPI_MEMSCHED_COVER_POLICY_PARITY != MEMSCHED_COVER_PARITY ||
-                  QAPI_MEMSCHED_COVER_POLICY_DISK != MEMSCHED_COVER_DISK ||
-                  QAPI_MEMSCHED_COVER_POLICY_BOTH != MEMSCHED_COVER_ALL);
+QEMU_BUILD_BUG_ON((int)QAPI_MEMSCHED_COVER_POLICY_NONE !=
+                  (int)MEMSCHED_COVER_NONE);
+QEMU_BUILD_BUG_ON((int)QAPI_MEMSCHED_COVER_POLICY_PARITY !=
+                  (int)MEMSCHED_COVER_PARITY);
+QEMU_BUILD_BUG_ON((int)QAPI_MEMSCHED_COVER_POLICY_DISK !=
+                  (int)MEMSCHED_COVER_DISK);
+QEMU_BUILD_BUG_ON((int)QAPI_MEMSCHED_COVER_POLICY_BOTH !=
+                  (int)MEMSCHED_COVER_ALL);
 
 /* All of the address space, in whole frames. */
 #define EVERYWHERE (UINT64_MAX & ~(MEMSCHED_FRAME_SIZE - 1))
