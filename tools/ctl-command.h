@@ -28,7 +28,7 @@ typedef struct CtlContext {
 typedef int CtlCommand(const CtlContext *context, int argc, char **argv);
 
 CtlCommand ctl_status, ctl_guests, ctl_applications, ctl_explain;
-CtlCommand ctl_show_metrics;
+CtlCommand ctl_show_metrics, ctl_protection;
 CtlCommand ctl_top, ctl_record, ctl_draw, ctl_move, ctl_set;
 
 /* "memschedctl: " and @words on stderr; returns @status. */

@@ -69,7 +69,7 @@ _memschedctl()
             "$(_memschedctl_options "$program" "$command")" -- "$word"))
     else
         case $command in
-        move | set | explain | applications)
+        move | set | explain | applications | protection)
             COMPREPLY=($(compgen -W \
                 "$(_memschedctl_guests "$program" "$socket")" -- "$word")) ;;
         plot | record)

@@ -32,6 +32,7 @@ static const Verb verbs[] = {
     { "move", ctl_move, "move memory from one guest to another" },
     { "set", ctl_set, "change limits of a guest, or options" },
     { "explain", ctl_explain, "why a guest has what it has" },
+    { "protection", ctl_protection, "cover against memory errors" },
     { "record", ctl_record, "write what is seen to a file" },
     { "plot", ctl_draw, "make a picture or a page of a recording" },
     { "metrics", ctl_show_metrics, "Prometheus text" },

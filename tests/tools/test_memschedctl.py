@@ -186,6 +186,34 @@ class Views(unittest.TestCase):
         self.assertIn('0.0 s ago: web gives 32 MiB', second)
         self.assertNotIn('long ago', text)
 
+    def test_protection_is_shown_in_percent_of_what_guests_hold(self):
+        covered = {
+            'id': 'db', 'scheme': 'pq', 'group-size': 16,
+            'coverage': {'parity': 75 * MIB, 'disk': 5 * MIB,
+                         'none': 20 * MIB, 'excluded': 10 * MIB},
+            'parity': 9 * MIB, 'bookkeeping': MIB, 'poisoned': 8192,
+            'recovered': 3, 'recovered-dead': 1, 'lost-pages': 2,
+            'last-age': 51200, 'repair': {'p50-ns': 38000, 'p99-ns': 65000},
+            'scrub': {'done': 30 * MIB, 'all': 120 * MIB, 'passes': 7,
+                      'mismatches': 1, 'parity-mismatches': 2}}
+        bare = {'id': 'web', 'scheme': 'none', 'group-size': 0}
+        server = Server(query_memsched_protection={'return': [covered, bare]})
+        lines = self.ok(ctl('protection', answer=server)).splitlines()
+        self.assertEqual(lines[0].split(), [
+            'GUEST', 'SCHEME', 'GROUP', 'MIB', 'PARITY%', 'DISK%',
+            'LEFT-OUT%', 'COST-MIB', 'BROKEN', 'REPAIRED', 'LOST', 'AGE-S',
+            'P50-US', 'P99-US', 'SCRUBBED%', 'PASSES', 'DIFFER'])
+        self.assertEqual(lines[1].split(), [
+            'db', 'pq', '16', '100', '75', '5', '10', '10', '2', '4', '2',
+            '51', '38', '65', '25', '7', '3'])
+        # An older process says less.
+        self.assertEqual(lines[2].split(), ['web', 'none', '0'] + 14 * ['-'])
+        text = self.ok(ctl('protection', 'web', answer=server))
+        self.assertNotIn('db', text)
+        result = ctl('protection', 'nobody', answer=server)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn('no guest nobody', result.stderr)
+
     def test_applications_are_listed_by_kind_with_what_they_ask_for(self):
         def entry(number, name, **more):
             return {'number': number, 'name': name, 'agent': False,
