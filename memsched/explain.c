@@ -7,6 +7,9 @@
  * The records have a lock of their own, a leaf; nothing here waits for the
  * scheduler's thread for longer than it copies one.
  *
+ * As an event a decision is told when it is news: each tick decides anew, and
+ * says mostly what the one before said.  What is left out is counted.
+ *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
@@ -17,9 +20,14 @@
 
 #define BYTES(pages) ((uint64_t)(pages) << MEMSCHED_PAGE_SHIFT)
 #define NS_PER_MS    UINT64_C(1000000)
+#define SECOND_NS    UINT64_C(1000000000)
 
-static void tell(const MsDecisionRecord *r, uint64_t now_ns,
-                 MemSchedDecision *ret_decision)
+/* The same again, of one guest; and of all guests in a second. */
+#define SAME_NS      (10 * SECOND_NS)
+#define TOLD_MOST    32u
+
+void ms_decision_tell(const MsDecisionRecord *r, uint64_t now_ns,
+                      MemSchedDecision *ret_decision)
 {
     MemSchedDecision d = {
         .number = r->number,
@@ -47,6 +55,45 @@ static void tell(const MsDecisionRecord *r, uint64_t now_ns,
     *ret_decision = d;
 }
 
+static bool is_news(MsSched *sched, const MsSchedGuest *record,
+                    const MsDecisionRecord *r)
+{
+    bool same = record->decision_give == r->give &&
+                record->decision_reason == r->reason;
+    uint64_t rest = same ? SAME_NS : SECOND_NS;
+
+    if (record->decision_ns > 0 && r->time_ns < record->decision_ns + rest) {
+        return false;
+    }
+    if (r->time_ns >= sched->told_ns + SECOND_NS) {
+        sched->told_ns = r->time_ns;
+        sched->told = 0;
+    }
+    return sched->told++ < TOLD_MOST;
+}
+
+void ms_sched_decided(MsSched *sched, MemSchedClient *client,
+                      const MsDecisionRecord *r)
+{
+    MsSchedGuest *record = client->sched;
+    MemSchedEvent event = { .kind = MEMSCHED_EVENT_DECISION };
+
+    ms_trace(sched->ms, MEMSCHED_TRACE_DECISION, client->id, r->give,
+             r->pages);
+    if (!is_news(sched, record, r)) {
+        record->decisions_skipped++;
+        return;
+    }
+    g_strlcpy(event.id, client->id, sizeof(event.id));
+    event.skipped = record->decisions_skipped;
+    ms_decision_tell(r, r->time_ns, &event.decision);
+    ms_sched_event(sched, &event);
+    record->decision_ns = r->time_ns;
+    record->decision_give = r->give;
+    record->decision_reason = r->reason;
+    record->decisions_skipped = 0;
+}
+
 size_t memsched_query_decisions(MemSched *ms, const char *id,
                                 MemSchedDecision *ret_decisions, size_t max)
 {
@@ -60,7 +107,7 @@ size_t memsched_query_decisions(MemSched *ms, const char *id,
     count = ms_decisions_list(&ms->sched->decisions, id, records, max);
     ms_unlock(&ms->sched->decisions_lock);
     for (size_t i = 0; i < count; i++) {
-        tell(&records[i], now_ns, &ret_decisions[i]);
+        ms_decision_tell(&records[i], now_ns, &ret_decisions[i]);
     }
     return count;
 }
@@ -92,6 +139,6 @@ int memsched_explain(MemSched *ms, const char *id,
         }
         return -ENOENT;
     }
-    tell(&why, ms->sys->now_ns(ms->sys), ret_decision);
+    ms_decision_tell(&why, ms->sys->now_ns(ms->sys), ret_decision);
     return 0;
 }

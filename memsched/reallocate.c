@@ -129,6 +129,33 @@ void ms_sched_know_locked(MemSchedClient *client, uint64_t ballooned)
     }
 }
 
+/*
+ * How long it will take, with what others are to bring before it.  Refused
+ * where that is too long and whoever asks would rather know now.
+ */
+static int expect_locked(MsSched *sched, const MemSchedTransferOptions *o,
+                         MemSchedClient *from, uint64_t pages,
+                         MsRateEstimate *ret_expected,
+                         MemSchedMessage *message)
+{
+    uint64_t deadline_ms = o->deadline_ms ? o->deadline_ms
+                                          : MS_TRANSFER_DEADLINE_MS;
+    MsTransferSums sums;
+
+    *ret_expected = (MsRateEstimate) { 0 };
+    ms_transfers_sums(&sched->transfers, from, &sums);
+    if (!ms_rates_estimate(&ms_sched_guest_locked(from)->rates, o->source,
+                           pages + sums.give_left, ret_expected) ||
+        !o->in_time || ret_expected->ms <= deadline_ms) {
+        return 0;
+    }
+    return refuse(-ETIME, message, "guest '%s' gave %" PRIu64 " KiB/s when it"
+                  " was last asked: %" PRIu64 " KiB would take %" PRIu64
+                  " ms, and the deadline is %" PRIu64 " ms", from->id,
+                  ret_expected->rate.bytes_per_s / 1024,
+                  KIB(pages + sums.give_left), ret_expected->ms, deadline_ms);
+}
+
 static int start(MsSched *sched, const MemSchedTransferOptions *o,
                  MemSchedClient *from, MemSchedClient *to, uint64_t *ret_id,
                  MemSchedMessage *message)
@@ -143,11 +170,15 @@ static int start(MsSched *sched, const MemSchedTransferOptions *o,
                  (o->size_bytes % MEMSCHED_PAGE_SIZE != 0),
         .now_ns = ms->sys->now_ns(ms->sys),
     };
+    MsRateEstimate expected;
     int ret;
 
     ms_lock(&ms->ledger_lock);
     ret = check_sizes_locked(sched, from, to, s.pages, acceptor.empty,
                              message);
+    if (ret == 0) {
+        ret = expect_locked(sched, o, from, s.pages, &expected, message);
+    }
     if (ret == 0) {
         ret = ms_transfers_start(&sched->transfers, &s, ret_id);
         if (ret < 0) {
@@ -156,8 +187,10 @@ static int start(MsSched *sched, const MemSchedTransferOptions *o,
         }
     }
     if (ret == 0) {
-        ms_sched_tags_locked(ms_transfers_find(&sched->transfers, *ret_id),
-                             true);
+        MsTransfer *x = ms_transfers_find(&sched->transfers, *ret_id);
+
+        x->expected = expected;
+        ms_sched_tags_locked(x, true);
         ms_sched_know_locked(from, donor.ballooned);
         ms_sched_know_locked(to, acceptor.ballooned);
         ms_trace(ms, MEMSCHED_TRACE_TRANSFER_BEGIN, from->id, *ret_id,

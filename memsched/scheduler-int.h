@@ -34,6 +34,8 @@ struct MsSched {
 
     uint64_t next_tick_ns;      /* the thread's own */
     uint64_t looked_ns;         /* the same: when the policy last looked */
+    uint64_t told_ns;           /* the same: a second of decisions told */
+    unsigned told;              /* the same: how many in it */
     _Atomic bool tick_now;      /* options changed */
 };
 
@@ -48,6 +50,7 @@ typedef struct MsSchedGuest {
     uint64_t oom_deflates;      /* seen so far */
     bool manual;                /* an operator has said what its balloon is to
                                    hold */
+    MsRates rates;              /* at which it gave */
     uint64_t hold_ns;           /* until then it keeps what one moved to it */
 
     /* decisions_lock: */
@@ -62,6 +65,10 @@ typedef struct MsSchedGuest {
     uint64_t window_ns;         /* responsiveness: start, and balloon then */
     uint64_t window_pages;
     unsigned slow_windows;      /* one after the other */
+    uint64_t decision_ns;       /* last one that was told; 0: none */
+    bool decision_give;         /* what it was */
+    MsReason decision_reason;
+    uint64_t decisions_skipped; /* since then */
     MsCondition cond;
     MsPolicyMemory policy;
 } MsSchedGuest;
@@ -102,6 +109,14 @@ void ms_sched_lower_locked(MsSchedGuest *record, uint64_t pages);
  */
 unsigned ms_sched_psi(MemSchedClient *client, uint64_t now_ns,
                       uint64_t *ret_psi_ns);
+
+/* explain.c: a record for the outside. */
+void ms_decision_tell(const MsDecisionRecord *record, uint64_t now_ns,
+                      MemSchedDecision *ret_decision);
+
+/* explain.c: the policy has decided this; an event, if it is worth one. */
+void ms_sched_decided(MsSched *sched, MemSchedClient *client,
+                      const MsDecisionRecord *record);
 
 /* scheduler-tick.c: entitlements, states, statistics, decisions. */
 void ms_sched_tick(MsSched *sched, MemSchedClient **clients, size_t count,

@@ -295,16 +295,21 @@ static void note(const Tick *t, size_t i, const MsDecision *d)
     MsSchedGuest *record = t->clients[i]->sched;
     MsDecisionRecord r;
 
+    /* What an operator's transfer brings is not the policy's doing. */
+    bool decided = d && d->reason != MS_REASON_INCOMING;
+
     ms_decision_record(&t->input, &t->guests[i], t->clients[i]->id, d, &r);
     r.dry_run = atomic_load(&sched->ms->dry_run);
     ms_lock(&sched->decisions_lock);
-    /* What an operator's transfer brings is not the policy's doing. */
-    if (d && d->reason != MS_REASON_INCOMING) {
+    if (decided) {
         ms_decisions_add(&sched->decisions, &r);
         r.number = sched->decisions.last_number;
     }
     record->why = r;
     ms_unlock(&sched->decisions_lock);
+    if (decided) {
+        ms_sched_decided(sched, t->clients[i], &r);
+    }
 }
 
 /* ---- a tick ---- */

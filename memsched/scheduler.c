@@ -109,6 +109,14 @@ void ms_sched_tags_locked(MsTransfer *transfer, bool start)
     }
 }
 
+/* Over the time in which something came. */
+static void note_rate_locked(MemSchedClient *from, const MsTransfer *x)
+{
+    ms_rates_note(&ms_sched_guest_locked(from)->rates, x->source, x->captured,
+                  x->captured_ns - MIN(x->start_ns, x->captured_ns),
+                  x->end_ns);
+}
+
 static void finish_locked(MsSched *sched, MsTransfer *transfer)
 {
     MemSchedEvent event = { .kind = MEMSCHED_EVENT_TRANSFER_COMPLETED };
@@ -117,6 +125,9 @@ static void finish_locked(MsSched *sched, MsTransfer *transfer)
     MsTransferSums sums;
 
     ms_sched_tags_locked(transfer, false);
+    if (from) {
+        note_rate_locked(from, transfer);
+    }
     if (to) {
         ms_transfers_sums(&sched->transfers, to, &sums);
     }

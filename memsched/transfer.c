@@ -641,6 +641,7 @@ void ms_transfer_info(const MsTransfer *x, uint64_t now_ns,
     g_strlcpy(info.from, x->from_id, sizeof(info.from));
     g_strlcpy(info.to, x->to_id, sizeof(info.to));
     g_strlcpy(info.reason, x->reason, sizeof(info.reason));
+    ms_transfer_expect(x, now_ns, &info);
     *ret_info = info;
 }
 

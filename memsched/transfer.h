@@ -12,6 +12,7 @@
 #define MEMSCHED_TRANSFER_H
 
 #include "memsched/memsched.h"
+#include "rate.h"
 
 /* At once; more are refused. */
 #define MS_TRANSFERS_RUNNING    64u
@@ -39,6 +40,7 @@ typedef struct MsTransfer {
     uint64_t captured_ns;       /* the last capture, or the start */
     uint64_t mapped_ns;         /* the last page in the acceptor, or that */
     unsigned deadline_ms;
+    MsRateEstimate expected;    /* at the start; ms 0: not known */
     char why[112];              /* an application gave less; or empty */
     MemSchedTagCounters tags_before;    /* of the donor, at the start */
     MemSchedTagCounters tags;   /* since then: ms_transfer_tags() */
@@ -126,6 +128,10 @@ void ms_transfers_set_left(MsTransfers *t, MsTransfer *transfer,
 /* Claim @pages for one out of the pool, as far as it still lacks them. */
 void ms_transfers_claim_more(MsTransfer *transfer, uint64_t pages,
                              MsTransferActions *ret_actions);
+
+/* transfer-expect.c: what is expected of it, into @info. */
+void ms_transfer_expect(const MsTransfer *transfer, uint64_t now_ns,
+                        MemSchedTransferInfo *info);
 
 /* A running transfer of @from that may have pages of this source. */
 typedef struct MsTransferTaker {

@@ -196,7 +196,8 @@ static void hmp_memsched_reallocate(Monitor *mon, const QDict *qdict)
     Error *err = NULL;
     g_autoptr(MemschedTransferId) started = qmp_memsched_reallocate(
         qdict_get_str(qdict, "from"), qdict_get_str(qdict, "to"),
-        qdict_get_int(qdict, "size"), false, 0, false, 0, &err);
+        qdict_get_int(qdict, "size"), false, 0, false, 0, false,
+        false, &err);
 
     if (hmp_handle_error(mon, err)) {
         return;

@@ -426,6 +426,14 @@ MemschedTransfer *memsched_transfer_to_qapi(const MemSchedTransferInfo *from,
     transfer->discarded = from->discarded_bytes;
     transfer->duration = ms_of_ns(from->elapsed_ns);
     transfer->deadline = from->deadline_ms;
+    /* How another guest gives is not for the eyes of @viewer. */
+    transfer->has_estimate = transfer->has_rate = transfer->has_rate_age =
+        from->estimate_ms > 0 && !viewer;
+    transfer->estimate = from->estimate_ms;
+    transfer->rate = from->rate_bytes_per_s;
+    transfer->rate_age = from->rate_age_ms;
+    transfer->has_left = from->left_ms > 0 && !viewer;
+    transfer->left = from->left_ms;
     if (!memsched_tags_are_zero(&from->tags) &&
         (!viewer || !strcmp(from->from, viewer))) {
         transfer->tags = memsched_tags_to_qapi(&from->tags);

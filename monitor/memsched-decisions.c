@@ -27,10 +27,10 @@ static MemschedAction action_of(const MemSchedDecision *from)
     return from->give ? QAPI_MEMSCHED_ACTION_GIVE : QAPI_MEMSCHED_ACTION_TAKE;
 }
 
-static MemschedDecision *to_qapi(const MemSchedDecision *from)
+MemschedDecision *memsched_decision_to_qapi(const MemSchedDecision *from,
+                                            bool host)
 {
     MemschedDecision *d = g_new0(MemschedDecision, 1);
-    bool host = !memsched_scope_guest();
 
     d->number = from->number;
     d->age = from->age_ns / 1000000;
@@ -62,6 +62,12 @@ static MemschedDecision *to_qapi(const MemSchedDecision *from)
     return d;
 }
 
+/* In a guest's monitor without the figures of the pool. */
+static MemschedDecision *of_here(const MemSchedDecision *from)
+{
+    return memsched_decision_to_qapi(from, !memsched_scope_guest());
+}
+
 static MemschedDecisionList *list_of(MemSched *ms, const char *id, size_t max)
 {
     g_autofree MemSchedDecision *found = g_new(MemSchedDecision, max);
@@ -69,7 +75,7 @@ static MemschedDecisionList *list_of(MemSched *ms, const char *id, size_t max)
     MemschedDecisionList *list = NULL, **tail = &list;
 
     for (size_t i = 0; i < count; i++) {
-        QAPI_LIST_APPEND(tail, to_qapi(&found[i]));
+        QAPI_LIST_APPEND(tail, of_here(&found[i]));
     }
     return list;
 }
@@ -108,7 +114,7 @@ MemschedExplanation *qmp_memsched_explain(const char *id, Error **errp)
     explanation = g_new0(MemschedExplanation, 1);
     explanation->id = g_strdup(whose);
     explanation->text = g_strdup(now.text);
-    explanation->now = to_qapi(&now);
+    explanation->now = of_here(&now);
     explanation->decisions = list_of(ms, whose, EXPLAINED_MAX);
     return explanation;
 }

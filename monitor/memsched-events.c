@@ -8,8 +8,8 @@
  *
  * Invariants: a bottom half is scheduled exactly while the queue is not empty
  * and nobody drains it.  Of events that tell a state (condition, stalled,
- * unresponsive) at most one for each guest is in the queue: a later one
- * replaces it, so that a guest that flips between two states cannot make the
+ * unresponsive, decision) at most one for each guest is in the queue: a later
+ * one replaces it, so that a guest that flips between two states cannot make the
  * queue grow.  Transfers and guest states are counted by what the operator
  * does; beyond QUEUE_MAX, which a main loop that does not run for long may
  * reach, the oldest is dropped, and how many is said in a warning.
@@ -84,7 +84,16 @@ static void emit_transfer(const MemSchedEvent *event)
     qapi_event_send_memsched_transfer_completed(
         t->id, t->from, t->to, t->source, t->state, t->requested, t->captured,
         t->moved, t->copied, t->discarded, t->duration, t->deadline,
-        t->tags, t->reason);
+        t->has_estimate, t->estimate, t->has_rate, t->rate, t->has_rate_age,
+        t->rate_age, t->has_left, t->left, t->tags, t->reason);
+}
+
+static void emit_decision(const MemSchedEvent *event)
+{
+    g_autoptr(MemschedDecision) decision =
+        memsched_decision_to_qapi(&event->decision, true);
+
+    qapi_event_send_memsched_decision(decision, event->skipped);
 }
 
 static void emit_error(const MemSchedError *error)
@@ -132,6 +141,9 @@ static void emit(const Pending *pending)
         break;
     case MEMSCHED_EVENT_GUEST_STALLED:
         qapi_event_send_memsched_guest_stalled(event->id, event->active);
+        break;
+    case MEMSCHED_EVENT_DECISION:
+        emit_decision(event);
         break;
     }
 }

@@ -33,6 +33,10 @@ MemschedApplications *memsched_apps_to_qapi(const MemSchedAppsInfo *from);
 bool memsched_tags_are_zero(const MemSchedTagCounters *tags);
 MemschedTags *memsched_tags_to_qapi(const MemSchedTagCounters *from);
 
+/* @host: with the figures of the pool. */
+MemschedDecision *memsched_decision_to_qapi(const MemSchedDecision *from,
+                                            bool host);
+
 /* @viewer: the guest in whose monitor it is shown, or NULL for the host. */
 MemschedTransfer *memsched_transfer_to_qapi(const MemSchedTransferInfo *from,
                                             const char *viewer);

@@ -54,5 +54,8 @@ void memsched_trace(void *opaque, MemSchedTracePoint point, const char *id,
     case MEMSCHED_TRACE_RESET:
         trace_memsched_reset(id, a, b);
         break;
+    case MEMSCHED_TRACE_DECISION:
+        trace_memsched_decision(id, a, b);
+        break;
     }
 }

@@ -129,7 +129,9 @@ MemschedTransferId *qmp_memsched_reallocate(const char *from, const char *to,
                                             uint64_t size, bool has_source,
                                             MemschedSource source,
                                             bool has_deadline,
-                                            uint32_t deadline, Error **errp)
+                                            uint32_t deadline,
+                                            bool has_in_time, bool in_time,
+                                            Error **errp)
 {
     g_autoptr(MemSched) ms = running_for_host("memsched-reallocate", errp);
     MemSchedTransferOptions options = {
@@ -139,6 +141,7 @@ MemschedTransferId *qmp_memsched_reallocate(const char *from, const char *to,
         .source = has_source ? memsched_source_from_qapi(source)
                              : MEMSCHED_SOURCE_ANY,
         .deadline_ms = has_deadline ? deadline : 0,
+        .in_time = has_in_time && in_time,
     };
     MemSchedMessage message = { "" };
     MemschedTransferId *started;

@@ -32,7 +32,7 @@ RANKS = [
     ['ledger', 'policy', 'decision', 'cond', 'stats', 'transfer', 'request',
      'thrash', 'reclaim', 'pagemap', 'pool', 'chunk', 'scrub', 'scrubber', 'tag',
      'torn', 'parity', 'stripe', 'diskmap', 'store', 'swapfile', 'pack',
-     'estimate'],
+     'estimate', 'rate'],
     ['client', 'region', 'fault', 'mover', 'scan', 'protect', 'repair',
      'capture', 'populate', 'prefetch', 'takeback', 'held', 'hold',
      'swapin', 'sample', 'sampler'],
@@ -40,7 +40,8 @@ RANKS = [
     ['memsched'],
 ]
 PURE = ('ledger', 'policy', 'decision', 'cond', 'stats', 'transfer',
-        'request', 'thrash', 'reclaim', 'parity', 'stripe', 'diskmap', 'estimate')
+        'request', 'thrash', 'reclaim', 'parity', 'stripe', 'diskmap', 'estimate',
+        'rate')
 PURE_FORBIDDEN = re.compile(
     r'\b(?:g_mutex_\w+|g_rw_lock_\w+|pthread_\w+|clock_gettime|time|usleep|'
     r'nanosleep|g_get_monotonic_time|g_get_real_time|mmap|munmap|madvise|ioctl|'

@@ -102,7 +102,7 @@ static int start_move(CtlQmp *qmp, JsonObject *arguments, bool wait,
 
 int ctl_move(const CtlContext *context, int argc, char **argv)
 {
-    gboolean no_wait = FALSE;
+    gboolean no_wait = FALSE, in_time = FALSE;
     gint deadline = 0;
     g_autofree char *source = NULL;
     const GOptionEntry options[] = {
@@ -110,6 +110,8 @@ int ctl_move(const CtlContext *context, int argc, char **argv)
           "not wait for its end", NULL },
         { "deadline", 'd', 0, G_OPTION_ARG_INT, &deadline,
           "end after so long in any case (default 30)", "S" },
+        { "in-time", 0, 0, G_OPTION_ARG_NONE, &in_time, "only if it is "
+          "expected to end by then", NULL },
         { "source", 0, 0, G_OPTION_ARG_STRING, &source,
           "any, application, kernel or reported", "SOURCE" },
         G_OPTION_ENTRY_NULL
@@ -140,6 +142,9 @@ int ctl_move(const CtlContext *context, int argc, char **argv)
     }
     if (deadline > 0) {
         json_object_set_int_member(arguments, "deadline", deadline * 1000);
+    }
+    if (in_time) {
+        json_object_set_boolean_member(arguments, "in-time", TRUE);
     }
     qmp = ctl_connect(context, &status);
     if (qmp) {

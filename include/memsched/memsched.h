@@ -399,6 +399,8 @@ typedef struct MemSchedTransferOptions {
     uint64_t size_bytes;        /* more than 0; rounded up to a page */
     MemSchedSource source;
     unsigned deadline_ms;       /* 0: default 30 s */
+    bool in_time;               /* refuse it if, by what the donor gave before,
+                                   it would not end by its deadline */
 } MemSchedTransferOptions;
 
 /*
@@ -406,7 +408,8 @@ typedef struct MemSchedTransferOptions {
  * the donor gave, before any others that are free, as far as they can be moved.
  * -ENOENT (no such guest; the message names it), -EINVAL (same guest, size 0,
  * more than the donor has above its min), -ENOSPC (no room in the acceptor),
- * -EOPNOTSUPP (no such source), -EAGAIN (too many transfers run).
+ * -EOPNOTSUPP (no such source), -EAGAIN (too many transfers run), -ETIME (see
+ * in_time; the message has both times).
  */
 MEMSCHED_API int memsched_reallocate(MemSched *ms,
                                      const MemSchedTransferOptions *options,
@@ -425,6 +428,14 @@ typedef struct MemSchedTransferInfo {
     uint64_t discarded_bytes;
     uint64_t elapsed_ns;
     uint64_t deadline_ms;
+    /*
+     * What was expected at its start, by the rate at which the donor gave
+     * before.  0: it never gave enough to be measured.
+     */
+    uint64_t estimate_ms;       /* from the start to the end */
+    uint64_t rate_bytes_per_s, rate_age_ms;     /* measured so long before */
+    uint64_t left_ms;           /* of a running one, by its own rate as soon as
+                                   that can be measured; 0: not known */
     /*
      * What identifying by value has done in the donor while the transfer ran
      * (for others that ran from it too).
@@ -622,7 +633,15 @@ typedef enum MemSchedEventKind {
     MEMSCHED_EVENT_CONDITION_CHANGED,
     MEMSCHED_EVENT_GUEST_UNRESPONSIVE,
     MEMSCHED_EVENT_GUEST_STALLED,
+    MEMSCHED_EVENT_DECISION,            /* of the policy; not all: see below */
 } MemSchedEventKind;
+
+/*
+ * A decision about a guest is told when it is another one than the last that
+ * was told (it gives instead of getting, or for another reason), or 10 s after
+ * that; one guest's at most every second, 32 a second of all guests.
+ * memsched_query_decisions() has all of them.
+ */
 
 typedef struct MemSchedEvent {
     MemSchedEventKind kind;
@@ -630,6 +649,9 @@ typedef struct MemSchedEvent {
     bool active;                        /* stalled, unresponsive: began */
     MemSchedCondition condition;
     MemSchedTransferInfo transfer;
+    MemSchedDecision decision;
+    uint64_t skipped;                   /* decisions about this guest that were
+                                           not told since the last one */
 } MemSchedEvent;
 
 typedef struct MemSchedObserver {

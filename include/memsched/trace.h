@@ -37,8 +37,10 @@ typedef enum MemSchedTracePoint {
     MEMSCHED_TRACE_REPAIR,
     /* A guest's driver or machine was reset: MemSchedReset, regions. */
     MEMSCHED_TRACE_RESET,
+    /* The policy has decided about a guest: 1 it gets, 0 it gives; pages. */
+    MEMSCHED_TRACE_DECISION,
 } MemSchedTracePoint;
 
-#define MEMSCHED_TRACE_POINTS (MEMSCHED_TRACE_RESET + 1)
+#define MEMSCHED_TRACE_POINTS (MEMSCHED_TRACE_DECISION + 1)
 
 #endif /* MEMSCHED_TRACE_H */

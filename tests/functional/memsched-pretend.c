@@ -100,11 +100,15 @@ static void transfer_info(MemSchedTransferInfo *info)
         .captured_bytes = 512, .moved_bytes = 513, .copied_bytes = 514,
         .discarded_bytes = 515, .elapsed_ns = UINT64_C(516999999),
         .deadline_ms = 517, .reason = "web gave no more",
+        .estimate_ms = 531, .rate_bytes_per_s = 532, .rate_age_ms = 533,
+        .left_ms = 534,
         .tags = { .scanned = 521, .scan_ns = 522, .found_by_scan = 523,
                   .found_by_hint = 524, .rejected = 525, .recaptured = 526,
                   .returned_by_fault = 527, .returned_by_release = 528 },
     };
 }
+
+static void decision_web(MemSchedDecision *d);
 
 static void *one_of_each(void *unused)
 {
@@ -124,6 +128,10 @@ static void *one_of_each(void *unused)
     emit(&event);
     event = (MemSchedEvent) { .kind = MEMSCHED_EVENT_GUEST_STALLED,
                               .id = "db", .active = false };
+    emit(&event);
+    event = (MemSchedEvent) { .kind = MEMSCHED_EVENT_DECISION,
+                              .id = "web", .skipped = 719 };
+    decision_web(&event.decision);
     emit(&event);
     return NULL;
 }

@@ -102,6 +102,7 @@ TRANSFER = {'id': 501, 'from': 'web', 'to': 'db', 'source': 'reported',
             'state': 'partial', 'requested': 511, 'captured': 512,
             'moved': 513, 'copied': 514, 'discarded': 515, 'duration': 516,
             'deadline': 517, 'reason': 'web gave no more',
+            'estimate': 531, 'rate': 532, 'rate-age': 533, 'left': 534,
             'tags': {'scanned': 521 * PAGE, 'scan-ns': 522,
                      'found-by-scan': 523 * PAGE, 'found-by-hint': 524 * PAGE,
                      'rejected': 525 * PAGE, 'recaptured': 526 * PAGE,
@@ -129,7 +130,7 @@ DECISION = {
     'min-free': 718}
 EVENTS = ['MEMSCHED_TRANSFER_COMPLETED', 'MEMSCHED_CONDITION_CHANGED',
           'MEMSCHED_GUEST_UNRESPONSIVE', 'MEMSCHED_GUEST_STALLED',
-          'MEMSCHED_GUEST_STATE']
+          'MEMSCHED_DECISION', 'MEMSCHED_GUEST_STATE']
 
 
 class Instance:
@@ -382,6 +383,9 @@ class Events(Monitor):
         self.assertEqual(event['data'], {'id': 'web', 'active': True})
         event = self.qmp.wait_event('MEMSCHED_GUEST_STALLED')
         self.assertEqual(event['data'], {'id': 'db', 'active': False})
+        event = self.qmp.wait_event('MEMSCHED_DECISION')
+        self.assertEqual(event['data'], {'decision': DECISION,
+                                         'skipped': 719})
 
     def test_flood_ends_in_the_last_state_and_loses_no_other_guest(self):
         self.qmp.command('memsched-set', interval=2222)

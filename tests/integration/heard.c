@@ -29,6 +29,7 @@ static void hear(void *opaque, const MemSchedEvent *event)
         heard->unresponsive += event->active;
         break;
     case MEMSCHED_EVENT_CONDITION_CHANGED:
+    case MEMSCHED_EVENT_DECISION:
         break;
     }
     ms_cond_broadcast(&heard->cond);

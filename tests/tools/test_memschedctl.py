@@ -301,12 +301,12 @@ class Changes(unittest.TestCase):
             event(other), {'return': {'id': 7}}, {'event': 'STOP'},
             event(ended)])
         done = ctl('move', 'web', 'db', '64M', '--source', 'kernel', '-d', 5,
-                   answer=server)
+                   '--in-time', answer=server)
         self.assertEqual((done.returncode, done.stderr), (0, ''))
         self.assertIn('completed in 412 ms: 64 of 64 MiB moved', done.stdout)
         self.assertEqual(server.seen, [('memsched-reallocate', {
             'from': 'web', 'to': 'db', 'size': 64 * MIB, 'source': 'kernel',
-            'deadline': 5000})])
+            'deadline': 5000, 'in-time': True})])
 
     def test_partial_and_failed_moves_have_their_status_and_reason(self):
         for state, status in (('partial', 3), ('failed', 1)):

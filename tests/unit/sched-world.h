@@ -38,8 +38,8 @@ typedef struct World {
     MemSched *ms;
     MsSched *sched;
     Guest *guest[3];
-    unsigned events[4];
-    MemSchedEvent last[4];
+    unsigned events[MEMSCHED_EVENT_DECISION + 1];
+    MemSchedEvent last[MEMSCHED_EVENT_DECISION + 1];
 } World;
 
 World *world_new(void);

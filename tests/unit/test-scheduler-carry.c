@@ -284,9 +284,73 @@ static void test_each_guest_is_explained_in_words_and_numbers(void)
     world_free(w);
 }
 
+/* "a" gives, "b" gets. */
+static void test_each_decision_of_a_tick_is_told(void)
+{
+    World *w = hungry_world();
+    const MemSchedEvent *last = &w->last[MEMSCHED_EVENT_DECISION];
+
+    world_step(w, SECOND);
+    world_step(w, 1);           /* what a look raised, the next step tells */
+    g_assert_cmpuint(w->events[MEMSCHED_EVENT_DECISION], ==, 2);
+    g_assert_cmpstr(last->id, ==, last->decision.id);
+    g_assert_cmpuint(last->decision.age_ns, ==, 0);
+    g_assert_cmpuint(last->decision.bytes, >, 0);
+    g_assert_nonnull(strstr(last->decision.text, last->id));
+    g_assert_cmpuint(last->skipped, ==, 0);
+    world_free(w);
+}
+
+static MsDecisionRecord record_at(uint64_t time_ns, bool give, MsReason reason)
+{
+    return (MsDecisionRecord) {
+        .number = 1, .time_ns = time_ns, .id = "a", .give = give,
+        .reason = reason, .pages = 512,
+    };
+}
+
+static uint64_t decide(World *w, uint64_t time_ns, bool give, MsReason reason)
+{
+    MsDecisionRecord r = record_at(time_ns, give, reason);
+    unsigned before = w->events[MEMSCHED_EVENT_DECISION];
+
+    ms_sched_decided(w->sched, &w->guest[0]->client, &r);
+    world_step(w, 0);
+    return w->events[MEMSCHED_EVENT_DECISION] - before;
+}
+
+static void test_decisions_left_out_are_counted(void)
+{
+    World *w = world_new();
+    const MemSchedEvent *last = &w->last[MEMSCHED_EVENT_DECISION];
+
+    ms_lock(&w->ms->ledger_lock);
+    ms_sched_guest_locked(&w->guest[0]->client);
+    ms_unlock(&w->ms->ledger_lock);
+    g_assert_cmpuint(decide(w, 100 * SECOND, false, MS_REASON_IDLE), ==, 1);
+    /* The same, and another one too soon. */
+    g_assert_cmpuint(decide(w, 105 * SECOND, false, MS_REASON_IDLE), ==, 0);
+    g_assert_cmpuint(decide(w, 109 * SECOND, false, MS_REASON_IDLE), ==, 0);
+    g_assert_cmpuint(decide(w, 110 * SECOND, false, MS_REASON_IDLE), ==, 1);
+    g_assert_cmpuint(last->skipped, ==, 2);
+    g_assert_cmpuint(decide(w, 110 * SECOND + 1, true, MS_REASON_WAITING), ==,
+                     0);
+    g_assert_cmpuint(decide(w, 111 * SECOND, true, MS_REASON_WAITING), ==, 1);
+    g_assert_cmpuint(last->skipped, ==, 1);
+    g_assert_true(last->decision.give);
+    g_assert_cmpstr(last->decision.reason, ==, "waiting");
+    g_assert_cmpuint(decide(w, 112 * SECOND, true, MS_REASON_PRESSURE), ==, 1);
+    g_assert_cmpuint(last->skipped, ==, 0);
+    world_free(w);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/carry/each-decision-of-a-tick-is-told",
+                    test_each_decision_of_a_tick_is_told);
+    g_test_add_func("/carry/decisions-left-out-are-counted",
+                    test_decisions_left_out_are_counted);
     g_test_add_func("/carry/idle-memory-reaches-the-guest-that-lacks-it",
                     test_idle_memory_reaches_the_guest_that_lacks_it);
     g_test_add_func("/carry/a-donor-that-is-entitled-again-is-left-in-peace",
