@@ -8,60 +8,19 @@ Unmodified kernels; the agent is the only program of ours that a guest needs.
 Both guests keep memory under test all the time."""
 
 import sys
-import unittest
 from pathlib import Path
 
 sys.dont_write_bytecode = True
 TOP = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TOP / 'tests'), str(TOP / 'scripts')]
 
-from lib import guests, tap  # noqa: E402
-from lib.applications import (MIB, TwoGuestsWithAgents, agent_of,  # noqa: E402
+from lib import tap  # noqa: E402
+from lib.applications import (AgentsThatGive, MIB, agent_of,  # noqa: E402
                               applications, start_agent)
 from lib.guests import wait_for  # noqa: E402
 
 
-class Applications(TwoGuestsWithAgents):
-    def setUp(self):
-        """Each begins with agents and balloons that hold nothing."""
-        super().setUp()
-        for guest in (self.a, self.b):
-            guest.qmp.command('balloon', value=guest.memory)
-            entry = agent_of(self.process, guest)
-            if entry is None:
-                self.agent(guest)
-            elif entry['reserved']:
-                self.settle(guest)
-        for guest in (self.a, self.b):
-            wait_for(f'{guest.name}\'s balloon is empty', lambda g=guest:
-                     self.process.memory(g.name)['balloon']['actual'] == 0)
-
-    def agent(self, guest):
-        start_agent(guest, *self.AGENT_OPTIONS)
-        wait_for(f'{guest.name}: the host knows the agent',
-                 lambda: agent_of(self.process, guest))
-
-    def by_application(self, giver, taker, mib):
-        self.room(taker, mib)
-        self.give(giver, mib + 32)
-        transfer = self.process.move(giver, taker, mib, source='application')
-        self.assertCompleted(transfer)
-        return transfer
-
-    def tags(self, guest):
-        return applications(self.process, guest)['tags']
-
-    def credited(self, guest):
-        entry = agent_of(self.process, guest)
-        return entry['captured'] if entry else 0
-
-    def settle(self, guest):
-        """Everything that the guest's applications have given is back."""
-        guest.sh('kill -9 $(cat /run/agent.pid); true')
-        wait_for(f'{guest.name}: the host has lost the agent',
-                 lambda: agent_of(self.process, guest) is None)
-        self.agent(guest)
-
+class Applications(AgentsThatGive):
     def killed_by_oom(self, guest):
         return int(guest.sh('sed -n "s/^oom_kill //p" /proc/vmstat'))
 
