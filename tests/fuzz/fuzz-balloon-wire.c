@@ -4,7 +4,7 @@
  * What must hold for any bytes: no look behind the message, a verdict, numbers
  * in the ranges that the specification gives, and an ERROR that can be written
  * wherever one is due.  The first input byte says how much of a header is put
- * right, so that most inputs get past it.
+ * right, and whether the rest is made likely, so that most inputs get past it.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -22,7 +22,10 @@
         }                       \
     } while (0)
 
-#define KEEP_HEADER 0x80        /* of the first byte: as it came */
+/* of the first byte: */
+#define KEEP_HEADER 0x80        /* as it came */
+#define FOR_AN_APP  0x40
+#define TAME        0x20        /* numbers that good messages have */
 
 /* A header as guests send them, over what came. */
 static void put_header_right(uint8_t *bytes, size_t count, uint8_t choice)
@@ -41,8 +44,11 @@ static void put_header_right(uint8_t *bytes, size_t count, uint8_t choice)
     header.magic = vbx_le32(VBX_MAGIC);
     header.length = vbx_le32((uint32_t)(count & ~(size_t)7));
     header.type = vbx_le16(types[choice % sizeof(types)]);
-    header.app = vbx_le32(choice & 0x40 ? 1 : 0);
+    header.app = vbx_le32(choice & FOR_AN_APP ? 1 : 0);
     memcpy(bytes, &header, sizeof(header));
+    if (choice & TAME) {
+        fuzz_tame(bytes + sizeof(header), count - sizeof(header));
+    }
 }
 
 static void check_hints(const BalloonExHints *hints)
@@ -84,11 +90,14 @@ static void check_good(const BalloonExMessage *m)
         check_hints(&m->hints);
         break;
     case VBX_VETO:
-        REQUIRE(m->veto.duration_ms <= VBX_VETO_MAX_MS);
+        REQUIRE(m->app && m->veto.duration_ms <= VBX_VETO_MAX_MS);
+        REQUIRE(m->veto.reason < MEMSCHED_REASONS);
         break;
     case VBX_REQUEST:
         REQUIRE(m->request.bytes && m->request.bytes <= INT64_MAX);
         REQUIRE(m->request.priority <= VBX_PRIORITY_MAX);
+        REQUIRE(m->request.want <= VBX_WANT_PRESSURE);
+        REQUIRE(m->request.deadline_ms <= VBX_REQUEST_MAX_MS);
         break;
     case VBX_STATISTICS:
         REQUIRE(m->statistics.count >= 1 &&

@@ -1,9 +1,10 @@
 /*
  * Fuzzer of what a guest's programs read: messages, one and in a stream
  *
- * What must hold for any bytes: what is accepted is packed to the same fields
- * again and stays accepted; a stream is cut into pieces that are not longer
- * than it is; what was refused gets an answer that is itself a good message.
+ * What must hold for any bytes: what is accepted has numbers in the ranges that
+ * the specification gives, is packed to the same fields again and stays
+ * accepted; a stream is cut into pieces that are not longer than it is; what
+ * was refused gets an answer that is itself a good message.
  *
  * The first input byte says who sent it.
  *
@@ -24,6 +25,8 @@
         }                       \
     } while (0)
 
+#define TAME 2          /* of the second byte */
+
 static void check_refusal(const BxMessage *m, int rc)
 {
     BxMessage reply, back;
@@ -35,11 +38,61 @@ static void check_refusal(const BxMessage *m, int rc)
     }
 }
 
+static void check_order(const struct vbx_reserve *order)
+{
+    REQUIRE(order->granule_bytes == VBX_PAGE_BYTES ||
+            order->granule_bytes == VBX_GRANULE_BYTES);
+    REQUIRE(order->bytes && order->bytes % order->granule_bytes == 0);
+}
+
+static void check_numbers(const BxMessage *m)
+{
+    switch (m->header.type) {
+    case VBX_REGISTER:
+        REQUIRE(m->reg.priority <= VBX_PRIORITY_MAX);
+        REQUIRE(memchr(m->reg.name, '\0', VBX_NAME_MAX));
+        break;
+    case VBX_RESERVE:
+        check_order(&m->reserve);
+        break;
+    case VBX_RESERVED:
+        REQUIRE(m->reserved.status <= VBX_RESERVE_REFUSED);
+        REQUIRE(m->reserved.first_seq + m->reserved.count >=
+                m->reserved.first_seq);
+        break;
+    case VBX_HINTS:
+        REQUIRE(m->hints.runs >= 1 && m->hints.runs <= VBX_HINTS_MAX);
+        break;
+    case VBX_VETO:
+        REQUIRE(m->veto.duration_ms <= VBX_VETO_MAX_MS);
+        break;
+    case VBX_REQUEST:
+        REQUIRE(m->request.bytes > 0);
+        REQUIRE(m->request.priority <= VBX_PRIORITY_MAX);
+        REQUIRE(m->request.deadline_ms <= VBX_REQUEST_MAX_MS);
+        break;
+    case VBX_ANSWER:
+        REQUIRE(m->answer.status <= VBX_ANSWER_REFUSED);
+        break;
+    case VBX_CONDITION:
+        REQUIRE(m->condition.condition <= VBX_CONDITION_LOW);
+        REQUIRE(m->condition.host <= VBX_CONDITION_LOW);
+        break;
+    case VBX_STATISTICS:
+        REQUIRE(m->statistics.count >= 1 &&
+                m->statistics.count <= VBX_STATS_MAX);
+        break;
+    default:
+        break;
+    }
+}
+
 static void check_accepted(const BxMessage *m, BxFrom from)
 {
     BxMessage copy = *m, back;
     size_t bytes = bx_wire_pack(&copy);
 
+    check_numbers(m);
     REQUIRE(bytes <= m->header.length);
     REQUIRE(bx_wire_unpack(copy.bytes, bytes, from, &back) == 0);
     REQUIRE(memcmp(back.bytes + sizeof(back.header),
@@ -47,7 +100,16 @@ static void check_accepted(const BxMessage *m, BxFrom from)
                    bytes - sizeof(m->header)) == 0);
 }
 
-/* Most random bytes are no message at all: give them a header that fits. */
+/* The first byte; the most of them are types of messages with the host. */
+static uint16_t type_of(uint8_t byte)
+{
+    return byte >= 0xfc ? BX_LOCAL_STATUS + byte % 4 : byte % 64;
+}
+
+/*
+ * Most random bytes are no message at all: give them a header that fits, and
+ * numbers that are likely where the second byte says so.
+ */
 static void check_with_header(const uint8_t *data, size_t size, BxFrom from)
 {
     /* On the heap, so that a sanitizer sees a read behind it. */
@@ -63,9 +125,14 @@ static void check_with_header(const uint8_t *data, size_t size, BxFrom from)
     message = calloc(1, bytes);
     memcpy(message + sizeof(struct vbx_header), data,
            bytes - sizeof(struct vbx_header));
+    if (data[1] & TAME) {
+        fuzz_tame(message + sizeof(struct vbx_header),
+                  bytes - sizeof(struct vbx_header));
+    }
     m->header.magic = vbx_le32(VBX_MAGIC);
-    m->header.type = vbx_le16(data[0] % 64);
-    m->header.flags = vbx_le16(data[1] & 1);
+    m->header.type = vbx_le16(type_of(data[0]));
+    m->header.flags = vbx_le16(data[1] & VBX_FLAG_OPTIONAL);
+    m->header.app = vbx_le32(data[1] >> 2 & 1);
     m->header.length = vbx_le32(bytes);
     memcpy(message, &m->header, sizeof(m->header));
     rc = bx_wire_unpack(message, bytes, from, m);
