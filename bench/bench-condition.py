@@ -7,14 +7,17 @@ Two guests of 768 MiB share 1 GiB.  In one a program (sized.c) keeps as large a
 cache as its figure allows, and looks its pages up at a steady pace; 64 MiB are
 to stay free.  In the other one another program needs 384 MiB for the first 15
 seconds, and again from second 30 on.  Both ways use bx-follow's rule of sizing,
-with and without the condition.
+with and without the condition.  The scheduler has a swap file: without it, what
+MemAvailable promises to both guests is more than there is, and both wait for
+ever.
 
 "stall" is the longest time that the first program waited for one look-up, or
 for one entry of 256 KiB; "served" how many of the look-ups that were due were
 answered in time, within a second; "cache" its mean size while the host has
 room; "neighbour" how long the other program waits for its memory the second
-time.  Writes build/bench/condition-over-time.{csv,svg}; prints CSV lines as
-bench/bench.h says, the rest to stderr."""
+time; "swapped" what went to the swap file meanwhile.  Writes
+build/bench/condition-over-time.{csv,svg}; prints CSV lines as bench/bench.h
+says, the rest to stderr."""
 
 import csv
 import statistics
@@ -42,7 +45,11 @@ KEEP_MIB = 64
 MOST_MIB = 640
 RATE = 500              # sized.c's
 FREE_S, AGAIN_S, END_S = 15, 30, 50
-SCHEDULER = 'policy=idle-tax,interval=500'
+SWAP_MIB = 1024
+# Not where /tmp may be memory.
+SWAP = OUT / 'condition.swap'
+SCHEDULER = (f'policy=idle-tax,interval=500,swap-file={SWAP},'
+             f'swap-size={SWAP_MIB}M')
 FIELDS = ['second', 'cache_mib', 'lookups', 'p99_us', 'max_us',
           'growth_max_us', 'dropped_mib']
 
@@ -146,14 +153,17 @@ def bench_condition(ways):
     OUT.mkdir(parents=True, exist_ok=True)
     for by in ways:
         warm(POOL_MIB)
+        SWAP.unlink(missing_ok=True)
         with Process(POOL_MIB, SCHEDULER) as process:
             world = World(process)
             seconds, waited, killed = world.story(by)
             process.check()
+            out = process.scheduler()['last-resort']['out'] / MIB
         figures = figures_of(seconds, waited, killed)
+        figures['swapped'] = ('MiB', out)
         for what, (unit, value) in figures.items():
             row(f'sized-{what}', by, unit, value, base.get(what),
-                less=unit in ('s', 'ms', 'kills'))
+                less=unit in ('s', 'ms', 'kills') or what == 'swapped')
         base = base or {what: value for what, (_, value) in figures.items()}
         stories[by] = (seconds, world.allocated)
         write_stories(stories)

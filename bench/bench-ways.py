@@ -43,7 +43,7 @@ GUEST_MIB = 1152
 KEPT_MIB = 192          # what the giver touches of what it has kept
 # Of what was freed a little stays with the guest's kernel.
 MOST_MIB = MOVE_MIB * 9 // 10
-ROUNDS = int(os.environ.get('ROUNDS', '3'))
+ROUNDS = int(os.environ.get('ROUNDS', '2'))
 IMAGE = 'initramfs-applications'
 REPORTING = 'free-page-reporting=on'
 OURS = {'initramfs': IMAGE, 'extra': NAMED + PORT}
@@ -88,8 +88,12 @@ class Way:
 def ours(a_options, give, prepare=lambda process, a, b: None):
     warm(2 * GUEST_MIB + 512)
     with Process(2 * GUEST_MIB + 512) as process:
-        a = process.guest('a', GUEST_MIB, **(OURS | a_options))
-        b = process.guest('b', GUEST_MIB, **OURS)
+        a, b = (guests.Guest(name, process.folder, GUEST_MIB, **options)
+                for name, options in (('a', OURS | a_options), ('b', OURS)))
+        for guest in (a, b):
+            process.start(guest)
+        for guest in (a, b):
+            process.wait_up(guest)
         prepare(process, a, b)
         at = process.qmp.command('memsched-translate', id='b', gpa=MIB)
         way = Way([process], a, b, (process, at['hva'] - MIB))
@@ -103,7 +107,8 @@ def touched_before(_process, a, _b):
 
 
 def transfer(process, a, b, source):
-    done = process.move(a, b, MOVE_MIB, limit=120, source=source)
+    done = process.move(a, b, MOVE_MIB, limit=120, source=source,
+                        deadline=100000)
     if done['state'] != 'completed':
         raise GuestError(f'transfer {done["state"]}: {done.get("reason")}')
 
