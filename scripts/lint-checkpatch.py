@@ -8,8 +8,10 @@ again."""
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
@@ -94,14 +96,14 @@ class Good:
 
 def look_at(files):
     good, bad = Good(), []
-    for path in files:
-        digest = good.hash(path)
-        if digest in good.known:
-            continue
-        found = list(messages(path))
-        if not found:
-            good.add(digest)
-        bad += found
+    digests = {path: good.hash(path) for path in files}
+    new = [path for path in files if digests[path] not in good.known]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for path, found in zip(new, pool.map(lambda p: list(messages(p)),
+                                             new)):
+            if not found:
+                good.add(digests[path])
+            bad += found
     return bad
 
 
