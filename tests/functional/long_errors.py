@@ -166,13 +166,12 @@ class Covered(Case):
 
 
 class Uncovered(Case):
-    """Guest a is not protected; an Intel CPU tells which program has lost its
-    page, any other that all is lost."""
+    """Neither guest is protected."""
 
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.a = cls.start('a', 256, 64, extra=['-cpu', 'Nehalem'])
+        cls.a = cls.start('a', 256, 64)
         cls.b = cls.start('b', 256, 32)
 
     def lose(self, errors):
@@ -195,14 +194,14 @@ class Uncovered(Case):
             'MEMSCHED_PAGE_LOST', lambda data: data['id'] == guest.name, 60)
         self.assertEqual(lost['data']['offset'] % PAGE, 0)
 
-    def test_a_program_that_meets_the_error_is_ended_by_its_kernel(self):
+    def test_a_kernel_without_machine_checks_is_reset(self):
+        """Debian's cloud kernels are built without them; a guest that has
+        enabled them is in test_errors.py."""
         errors = self.errors(self.a)
         self.lose(errors)
         self.a.control.ask('sweep memtest')
-        self.told(self.a, 'inject')
-        wait_for('the program has ended',
-                 lambda: not self.a.status('memtest')['alive'])
-        self.assertEqual(self.a.status('memtest')['errors'], 0)
+        self.told(self.a, 'reset')
+        self.a.wait_ready()
         self.assertEqual(self.a.sh('echo yes').strip(), 'yes')
         self.sound('b')
         self.a.memtest(32, seed=5, name='again')

@@ -306,18 +306,18 @@ int main(int argc, char **argv)
     if (!guest_usable()) {
         return g_test_run();
     }
-    g_test_add_data_func("/scrub/clean-memory/small", GINT_TO_POINTER(0),
+    g_test_add_data_func("/scrubber/clean-memory/small", GINT_TO_POINTER(0),
                          test_clean_memory_has_no_mismatch);
-    g_test_add_data_func("/scrub/clean-memory/huge", GINT_TO_POINTER(1),
+    g_test_add_data_func("/scrubber/clean-memory/huge", GINT_TO_POINTER(1),
                          test_clean_memory_has_no_mismatch);
-    g_test_add_func("/scrub/off-reads-nothing", test_off_reads_nothing);
-    g_test_add_data_func("/scrub/other-content/small", GINT_TO_POINTER(0),
+    g_test_add_func("/scrubber/off-reads-nothing", test_off_reads_nothing);
+    g_test_add_data_func("/scrubber/other-content/small", GINT_TO_POINTER(0),
                          test_other_content_is_told_and_not_repaired);
-    g_test_add_data_func("/scrub/other-content/huge", GINT_TO_POINTER(1),
+    g_test_add_data_func("/scrubber/other-content/huge", GINT_TO_POINTER(1),
                          test_other_content_is_told_and_not_repaired);
-    g_test_add_func("/scrub/wrong-parity",
+    g_test_add_func("/scrubber/wrong-parity",
                     test_wrong_parity_is_told_and_made_anew);
-    g_test_add_func("/scrub/unmet-errors", test_unmet_errors_are_repaired);
-    g_test_add_func("/scrub/rate-is-a-bound", test_rate_is_a_bound);
+    g_test_add_func("/scrubber/unmet-errors", test_unmet_errors_are_repaired);
+    g_test_add_func("/scrubber/rate-is-a-bound", test_rate_is_a_bound);
     return g_test_run();
 }
