@@ -67,7 +67,8 @@ static const Member guest_members[] = {
     GUEST(memory.rate_bytes_per_s), GUEST(memory.rest_ns),
     GUEST(memory.rests), GUEST(memory.captured_late),
     GUEST(memory.returned_late), GUEST(memory.calm_ns),
-    GUEST(memory.pressed_ticks), GUEST(memory.idle_ns),
+    GUEST(memory.pressed_ticks), GUEST(memory.throttled),
+    GUEST(memory.idle_ns),
     GUEST(memory.growth),
     { NULL, 0, 0 }
 };

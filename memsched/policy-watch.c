@@ -18,6 +18,9 @@
  *
  * Idles.  An eighth of what it holds or more is not in use, and since when.
  *
+ * Pressed.  Its balloon leaves it nearly nothing free, touches of it wait, or it
+ * grows out of a pool that is short, which is slow.
+ *
  * Grows.  What a tick adds, smoothed over about four ticks.
  *
  *     rest                    10 s    20 s    40 s  ...  10 min
@@ -40,6 +43,9 @@
 
 /* Of its size: less than this is free inside, so it is under pressure. */
 #define PRESSED_PART 16u
+
+/* Grows by so much in a tick: by touches, and not by chance. */
+#define THROTTLED_PAGES 8u
 
 /* Of what it holds: so much has to be idle to count. */
 #define IDLE_PART 8u
@@ -169,13 +175,29 @@ static void watch_idle(const MsPolicyInput *input, MsPolicyGuest *g)
     }
 }
 
-static void watch_pressure(MsPolicyGuest *g)
+/*
+ * It touches new memory while the pool has less than it is to hold: each touch
+ * then gets a page and nothing around it, so the guest creeps, and neither
+ * waits nor shows what it would use.  Once seen, until there is plenty.
+ */
+static bool is_throttled(const MsPolicyInput *input, const MsPolicyGuest *g)
+{
+    const MsPolicyMemory *m = &g->memory;
+    uint64_t enough = m->throttled ? 2 * input->min_free : input->min_free;
+
+    return m->known && input->free < enough &&
+           since(g->allocated, m->allocated) >= THROTTLED_PAGES;
+}
+
+static void watch_pressure(const MsPolicyInput *input, MsPolicyGuest *g)
 {
     uint64_t size = ms_policy_size(g);
-    bool pressed = g->waiting > 0 ||
+    bool throttled = is_throttled(input, g);
+    bool pressed = g->waiting > 0 || throttled ||
                    (g->ballooned > 0 &&
                     g->active >= size - size / PRESSED_PART);
 
+    g->memory.throttled = throttled;
     g->memory.pressed_ticks = pressed ? g->memory.pressed_ticks + 1 : 0;
 }
 
@@ -191,7 +213,7 @@ void ms_policy_watch(const MsPolicyInput *input, MsPolicyGuest *guests,
             watch_answer(input, g);
             watch_growth(g);
         }
-        watch_pressure(g);
+        watch_pressure(input, g);
         watch_idle(input, g);
         m->known = true;
         m->allocated = g->allocated;

@@ -161,7 +161,10 @@ void ms_policy_want(const MsPolicyInput *input, MsPolicyGuest *guests,
 
         /* Pages fit 52 bits. */
         room <<= MIN(g->memory.pressed_ticks, DOUBLINGS);
-        g->wanted = clamp(ms_policy_used(g) + room, g->min, ms_policy_most(g));
+        /* Who is throttled grows although something in it seems unused. */
+        g->wanted = clamp(MAX(ms_policy_used(g),
+                              g->memory.throttled ? g->allocated : 0) + room,
+                          g->min, ms_policy_most(g));
     }
 }
 

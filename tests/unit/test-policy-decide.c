@@ -473,6 +473,32 @@ static void test_trembling_demand_moves_nothing(void)
     }
 }
 
+/* As seen: two hold idle memory, and the third one's touches get a page each. */
+static void test_who_grows_out_of_a_short_pool_is_given_idle_memory(void)
+{
+    MsPolicyInput input = host(909 * MIB, 9 * MIB);
+    MsPolicyGuest g[3] = {
+        { .allocated = 372 * MIB, .active = 88 * MIB },
+        { .allocated = 373 * MIB, .active = 78 * MIB },
+        { .allocated = 150 * MIB, .active = 79 * MIB },
+    };
+    MsDecision d[3];
+    size_t n;
+
+    input.state = MEMSCHED_CONDITION_SOFT;
+    for (unsigned i = 0; i < 3; i++) {
+        g[i].max = 512 * MIB;
+        g[i].min = 96 * MIB;
+        g[i].shares = 1000;
+    }
+    ms_policy_watch(&input, g, 3);
+    g[2].allocated += MIB / 4;
+    ms_policy_watch(&input, g, 3);
+    n = ms_policy_run(&input, g, 3, d, 3);
+    g_assert_cmpuint(g[2].entitlement, >, g[2].allocated + 8 * MIB);
+    g_assert_cmpuint(taken(d, n, false), >=, 4 * MIB);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -500,6 +526,8 @@ int main(int argc, char **argv)
                     test_demand_that_fits_is_met_in_time);
     g_test_add_func("/mins-hold-under-random-demand",
                     test_mins_hold_under_random_demand);
+    g_test_add_func("/who-grows-out-of-a-short-pool-gets-idle-memory",
+                    test_who_grows_out_of_a_short_pool_is_given_idle_memory);
     g_test_add_func("/trembling-demand-moves-nothing",
                     test_trembling_demand_moves_nothing);
     return g_test_run();

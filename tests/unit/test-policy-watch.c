@@ -178,6 +178,32 @@ static void test_pressure_is_a_full_size_with_a_balloon(void)
     g_assert_cmpuint(g.memory.pressed_ticks, ==, 0);
 }
 
+static void test_growth_out_of_a_short_pool_is_pressure(void)
+{
+    MsPolicyGuest g = { .max = 512 * MIB, .allocated = 150 * MIB,
+                        .active = 80 * MIB };
+    MsPolicyInput input = clock_at(1);
+
+    input.min_free = 14 * MIB;
+    input.free = 13 * MIB;
+    ms_policy_watch(&input, &g, 1);
+    g_assert_cmpuint(g.memory.pressed_ticks, ==, 0);
+    g.allocated += 8;
+    ms_policy_watch(&input, &g, 1);
+    g_assert_cmpuint(g.memory.pressed_ticks, ==, 1);
+    /* Until there is plenty; not where only a page or two are touched. */
+    input.free = 27 * MIB;
+    g.allocated += MIB;
+    ms_policy_watch(&input, &g, 1);
+    g_assert_cmpuint(g.memory.pressed_ticks, ==, 2);
+    g.allocated += 7;
+    ms_policy_watch(&input, &g, 1);
+    g_assert_cmpuint(g.memory.pressed_ticks, ==, 0);
+    g.allocated += MIB;
+    ms_policy_watch(&input, &g, 1);
+    g_assert_cmpuint(g.memory.pressed_ticks, ==, 0);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -196,5 +222,7 @@ int main(int argc, char **argv)
                     test_idle_time_begins_when_much_is_idle);
     g_test_add_func("/pressure-is-a-full-size-with-a-balloon",
                     test_pressure_is_a_full_size_with_a_balloon);
+    g_test_add_func("/growth-out-of-a-short-pool-is-pressure",
+                    test_growth_out_of_a_short_pool_is_pressure);
     return g_test_run();
 }
