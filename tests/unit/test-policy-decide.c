@@ -474,7 +474,7 @@ static void test_trembling_demand_moves_nothing(void)
 }
 
 /* As seen: two hold idle memory, and the third one's touches get a page each. */
-static void test_who_grows_out_of_a_short_pool_is_given_idle_memory(void)
+static void test_who_grows_out_of_a_short_pool_gets_idle_memory(void)
 {
     MsPolicyInput input = host(909 * MIB, 9 * MIB);
     MsPolicyGuest g[3] = {
@@ -527,7 +527,7 @@ int main(int argc, char **argv)
     g_test_add_func("/mins-hold-under-random-demand",
                     test_mins_hold_under_random_demand);
     g_test_add_func("/who-grows-out-of-a-short-pool-gets-idle-memory",
-                    test_who_grows_out_of_a_short_pool_is_given_idle_memory);
+                    test_who_grows_out_of_a_short_pool_gets_idle_memory);
     g_test_add_func("/trembling-demand-moves-nothing",
                     test_trembling_demand_moves_nothing);
     return g_test_run();
