@@ -473,7 +473,7 @@ static void test_trembling_demand_moves_nothing(void)
     }
 }
 
-/* As seen: two hold idle memory, and the third one's touches get a page each. */
+/* As seen: two have idle memory; the touches of a third get a page each. */
 static void test_who_grows_out_of_a_short_pool_gets_idle_memory(void)
 {
     MsPolicyInput input = host(909 * MIB, 9 * MIB);
