@@ -68,8 +68,7 @@ static const Member guest_members[] = {
     GUEST(memory.rests), GUEST(memory.captured_late),
     GUEST(memory.returned_late), GUEST(memory.calm_ns),
     GUEST(memory.pressed_ticks), GUEST(memory.throttled),
-    GUEST(memory.idle_ns),
-    GUEST(memory.growth),
+    GUEST(memory.was_short), GUEST(memory.idle_ns), GUEST(memory.growth),
     { NULL, 0, 0 }
 };
 

@@ -178,14 +178,15 @@ static void watch_idle(const MsPolicyInput *input, MsPolicyGuest *g)
 /*
  * It touches new memory while the pool has less than it is to hold: each touch
  * then gets a page and nothing around it, so the guest creeps, and neither
- * waits nor shows what it would use.  Once seen, until there is plenty.
+ * waits nor shows what it would use.  What it got while there was more does not
+ * count.  Once seen, until there is plenty.
  */
 static bool is_throttled(const MsPolicyInput *input, const MsPolicyGuest *g)
 {
     const MsPolicyMemory *m = &g->memory;
     uint64_t enough = m->throttled ? 2 * input->min_free : input->min_free;
 
-    return m->known && input->free < enough &&
+    return m->known && m->was_short && input->free < enough &&
            since(g->allocated, m->allocated) >= THROTTLED_PAGES;
 }
 
@@ -198,6 +199,7 @@ static void watch_pressure(const MsPolicyInput *input, MsPolicyGuest *g)
                     g->active >= size - size / PRESSED_PART);
 
     g->memory.throttled = throttled;
+    g->memory.was_short = throttled || input->free < input->min_free;
     g->memory.pressed_ticks = pressed ? g->memory.pressed_ticks + 1 : 0;
 }
 

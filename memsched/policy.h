@@ -75,6 +75,7 @@ typedef struct MsPolicyMemory {
     uint64_t calm_ns;           /* when they become fewer */
     unsigned pressed_ticks;     /* under pressure, one after the other */
     bool throttled;             /* by a pool that is short, while it grows */
+    bool was_short;             /* the pool, at the last look */
     uint64_t idle_ns;           /* since when it has much idle; 0: has not */
     uint64_t growth;            /* pages a tick, smoothed */
 } MsPolicyMemory;

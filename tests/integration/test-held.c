@@ -64,12 +64,32 @@ static void world_free(World *w)
     g_free(w);
 }
 
+static uint64_t pages_in(World *w, MemSchedPageState state)
+{
+    MsClientPages pages;
+
+    ms_client_pages(w->guest->client, &pages);
+    return pages.count[state];
+}
+
+/* What a touch has begun goes on after it: until no page is on its way. */
+static void settle(World *w)
+{
+    gint64 end = g_get_monotonic_time() + 10 * G_USEC_PER_SEC;
+
+    while (pages_in(w, MEMSCHED_PAGE_TRANSIT) > 0) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+        g_usleep(200);
+    }
+}
+
 /* All that may go and finds room, @most pages. */
 static uint64_t hold(World *w, uint64_t most)
 {
     uint64_t done = 0, n, tried = 1;
     unsigned flushes;
 
+    settle(w);
     while (done < most && tried > 0) {
         n = ms_hold_step(w->batch, w->guest->client, most - done, &tried,
                          &flushes);
@@ -118,14 +138,6 @@ static void assert_bytes(World *w, uint64_t first, uint64_t count)
 static void make_small(World *w, uint64_t frame)
 {
     guest_inflate(w->guest, frame * 512 + 511, 1, false);
-}
-
-static uint64_t pages_in(World *w, MemSchedPageState state)
-{
-    MsClientPages pages;
-
-    ms_client_pages(w->guest->client, &pages);
-    return pages.count[state];
 }
 
 static uint64_t held_pages(World *w)
@@ -322,6 +334,7 @@ static void test_page_that_cannot_be_read_is_lost_and_told_before(void)
     guest_assert_zero(w->guest, 33, 1);
     g_assert_cmpuint(lost.count, ==, 1);
     g_assert_true(lost.host == page_of(w, 33));
+    settle(w);
     g_assert_cmpuint(pages_in(w, MEMSCHED_PAGE_LOST), ==, 1);
     /* nobody else is concerned, and the page is of use again */
     guest_assert(w->guest, 34, PAGES(2) - 34, 5);
