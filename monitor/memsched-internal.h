@@ -66,7 +66,6 @@ void memsched_hold_allow(void);
 bool memsched_host_asks(const char *command, Error **errp);
 MemSched *memsched_hold_running(Error **errp);
 bool memsched_check_size(const char *name, uint64_t size_bytes, Error **errp);
-const char *memsched_whose(const char *id, Error **errp);
 void memsched_set_error(Error **errp, int ret, const MemSchedMessage *message);
 
 /*
