@@ -92,9 +92,8 @@ static bool choose(Step *step, uint64_t now_ns)
 {
     MsProtect *protect = step->protect;
     MsScrubPlace *place = &protect->scrub;
-    unsigned most = STEP_PAGES / (protect->stripes.size +
-                                  protect->stripes.parities);
     MsGroup *group = NULL;
+    unsigned most;
 
     ms_lock(&protect->lock);
     if (protect->on) {
@@ -108,6 +107,9 @@ static bool choose(Step *step, uint64_t now_ns)
         if (place->done_pages == 0) {
             place->begun_ns = now_ns;
         }
+        /* There is a group, so there are members and parities. */
+        most = STEP_PAGES / (protect->stripes.size +
+                             protect->stripes.parities);
         step->group = group;
         step->first = group->scrub_row;
         step->count = MIN(MAX(most, 1), FRAME_PAGES - step->first);
