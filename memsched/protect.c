@@ -461,8 +461,9 @@ static void *protector_thread(void *opaque)
             ms_lock(&t->lock);
         } else if (!any_protected(ms)) {
             ms_cond_wait(&t->cond, &t->lock);
-        } else if ((now_ns >= t->next_ns || t->kicked) &&
-                   !(t->joined && now_ns >= t->scrub_ns)) {
+        } else if (t->kicked || (now_ns >= t->next_ns &&
+                                 !(t->joined && now_ns >= t->scrub_ns))) {
+            t->scrub_ns = t->kicked ? 0 : t->scrub_ns;
             t->kicked = false;
             t->joined = true;
             ms_unlock(&t->lock);
@@ -486,7 +487,6 @@ void ms_protector_kick(MsProtector *t)
 {
     ms_lock(&t->lock);
     t->kicked = true;
-    t->scrub_ns = 0;
     ms_cond_signal(&t->cond);
     ms_unlock(&t->lock);
 }
