@@ -438,7 +438,7 @@ static void test_tags_and_connection_migrate(void *obj, void *data,
     remove_acceptor(qts);
 }
 
-/* A policy that moves memory by itself would return it where there is plenty. */
+/* A policy that moves memory by itself would return it when it pleases. */
 static void *with_pool(GString *cmd_line, void *arg)
 {
     g_string_append_printf(cmd_line, " -object memsched,id=ms,policy=static,"
