@@ -60,7 +60,9 @@ class Following(TwoGuestsWithAgents):
                  lambda: self.application(self.a, 'redis'))
         # A kernel that takes its balloon back takes some by itself, too.
         self.room(self.b, 112)
-        transfer = self.process.move(self.a, self.b, 64, source='application')
+        # However slow the machine is.
+        transfer = self.process.move(self.a, self.b, 64, limit=150,
+                                     source='application', deadline=120000)
         self.assertCompleted(transfer)
         entry = self.application(self.a, 'redis')
         self.assertGreater(entry['captured'], 0, self.a.sh(

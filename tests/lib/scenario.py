@@ -79,16 +79,15 @@ class TwoGuests(unittest.TestCase):
     def room(self, guest, mib):
         """Makes the guest able to take @mib: what it holds, and does not
         need, goes to the pool."""
-        memory = self.process.memory(guest.name)
-        missing = mib + 16 - (memory['max'] - memory['allocated']) // MIB
-        if missing <= 0:
-            return
-        held = memory['balloon']['actual'] // MIB + missing
-        guest.qmp.command('balloon', value=guest.memory - held * MIB)
-
         def enough():
             now = self.process.memory(guest.name)
-            return now['max'] - now['allocated'] >= (mib + 8) * MIB
+            missing = mib + 16 - (now['max'] - now['allocated']) // MIB
+            balloon = now['balloon']
+            # It may give first what it never had: then it is asked for more.
+            if missing > 8 and balloon['actual'] >= balloon['target']:
+                held = balloon['actual'] // MIB + missing
+                guest.qmp.command('balloon', value=guest.memory - held * MIB)
+            return missing <= 8
         guests.wait_for(f'{guest.name} has room for {mib} MiB', enough)
 
     def restart(self, guest):
