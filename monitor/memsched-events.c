@@ -9,8 +9,8 @@
  * Invariants: a bottom half is scheduled exactly while the queue is not empty
  * and nobody drains it.  Of events that tell a state (condition, stalled,
  * unresponsive, decision) at most one for each guest is in the queue: a later
- * one replaces it, so that a guest that flips between two states cannot make the
- * queue grow.  Transfers and guest states are counted by what the operator
+ * one replaces it, so that a guest that flips between two states cannot make
+ * the queue grow.  Transfers and guest states are counted by what the operator
  * does; beyond QUEUE_MAX, which a main loop that does not run for long may
  * reach, the oldest is dropped, and how many is said in a warning.
  * Errors of memory are counted by the hardware, and dropped likewise.
