@@ -168,6 +168,7 @@ static void touch_all(Bench *b)
     MemSchedMessage message = { "" };
 
     for (uint64_t p = 0; p < PAGES; p++) {
+        /* volatile: read here and now, that is what is timed. */
         volatile uint64_t *number = (void *)(b->ram + p * PAGE);
         bool waits = is_held(b, p);
         uint64_t before_ns = bench_now_ns();

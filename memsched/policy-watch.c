@@ -18,8 +18,8 @@
  *
  * Idles.  An eighth of what it holds or more is not in use, and since when.
  *
- * Pressed.  Its balloon leaves it nearly nothing free, touches of it wait, or it
- * grows out of a pool that is short, which is slow.
+ * Pressed.  Its balloon leaves it nearly nothing free, touches of it wait, or
+ * it grows out of a pool that is short, which is slow.
  *
  * Grows.  What a tick adds, smoothed over about four ticks.
  *

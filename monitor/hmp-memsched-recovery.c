@@ -30,14 +30,14 @@ static unsigned percent(uint64_t part, uint64_t rest)
 static void print_guest(Monitor *mon, const MemschedProtection *p)
 {
     const MemschedCoverage *c = p->coverage;
-
     uint64_t all = c->parity + c->disk + c->none;
 
     monitor_printf(mon, "%-16s %-6s %5u %8" PRIu64 " %7u%% %7u%% %8" PRIu64
                    " %8" PRIu64 " %8" PRIu64 " %9" PRIu64 " %6" PRIu64 "\n",
                    p->id, MemschedScheme_str(p->scheme), p->group_size,
                    mib(all), percent(c->parity, all - c->parity),
-                   percent(c->disk, all - c->disk), mib(p->parity), p->poisoned / 4096,
+                   percent(c->disk, all - c->disk), mib(p->parity),
+                   p->poisoned / 4096,
                    p->recovered + p->recovered_dead, p->lost_pages,
                    p->lost / 4096);
     if (p->has_last_age) {
@@ -72,7 +72,8 @@ static void hmp_info_memsched_protection(Monitor *mon, const QDict *qdict)
     }
     monitor_printf(mon, "%-16s %-6s %5s %8s %8s %8s %8s %8s %8s %9s %6s\n",
                    "Guest (MiB)", "Scheme", "Group", "Has", "By group",
-                   "By disk", "Parity", "Poisoned", "Repaired", "Lost ever", "Lost");
+                   "By disk", "Parity", "Poisoned", "Repaired", "Lost ever",
+                   "Lost");
     for (MemschedProtectionList *entry = list; entry; entry = entry->next) {
         print_guest(mon, entry->value);
         if (entry->value->scrub->rate) {

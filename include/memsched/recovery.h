@@ -255,10 +255,10 @@ typedef struct MemSchedError {
 
 /*
  * Be told of each page that was repaired or lost, before the access goes on,
- * and of what the scrubber finds; NULL: no more.  Runs in the repair thread, the
- * parity thread, or the thread that called memsched_repair_range(), no lock
- * held.  Must not block, nor touch guest RAM, nor call back into this library.
- * None runs any more when this returns.
+ * and of what the scrubber finds; NULL: no more.  Runs in the repair thread,
+ * the parity thread, or the thread that called memsched_repair_range(), no
+ * lock held.  Must not block, nor touch guest RAM, nor call back into this
+ * library.  None runs any more when this returns.
  */
 MEMSCHED_API void memsched_watch_errors(MemSched *ms,
                                         void (*error)(void *opaque,
