@@ -198,10 +198,9 @@ void ms_cover_count(MsProtect *protect, MemSchedProtectionInfo *info);
 
 /*
  * The next rows are verified, if it is time.  When the next step of this region
- * may come; UINT64_MAX: never, as it is.  The worker's thread; the region is
- * entered, no lock held.
+ * may come.  The worker's thread; the region is entered, no lock held.
  */
-uint64_t ms_protect_scrub(MsProtect *protect);
+uint64_t ms_protect_scrub(MsProtect *protect, uint64_t rate_bytes_per_s);
 
 /* ---- protect-disk.c ---- */
 

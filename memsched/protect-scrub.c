@@ -128,11 +128,13 @@ static bool choose(Step *step, uint64_t now_ns)
 
 /* ---- one row ---- */
 
-static void look_at_parity(Step *step, unsigned page, const MsRowLook *look)
+/* @right: a page of the row that is, if its parity can be told to be wrong. */
+static void look_at_parity(Step *step, unsigned page, const MsRowLook *look,
+                           uint64_t right)
 {
     MsProtect *protect = step->protect;
     MsProtectStats *stats = &protect->region->client->protect_stats;
-    bool anew = false;
+    bool anew = false, other = false;
 
     for (unsigned k = 0; k < protect->stripes.parities; k++) {
         if (look->parity[k] == MS_LOOK_BROKEN) {
@@ -144,8 +146,12 @@ static void look_at_parity(Step *step, unsigned page, const MsRowLook *look)
             ms_lock(&protect->lock);
             ms_pageset_add(&step->group->bad[k], page, 1);
             ms_unlock(&protect->lock);
-            anew = true;
+            anew = other = true;
         }
+    }
+    if (other) {
+        ms_repair_tell_mismatch(protect->region, right,
+                                MEMSCHED_MISMATCH_PARITY);
     }
     if (anew) {
         ms_row_recompute(protect, step->work, step->group, page, NULL);
@@ -157,16 +163,18 @@ static void look_at_row(Step *step, unsigned page)
     MsProtect *protect = step->protect;
     MemSchedRegion *region = protect->region;
     MsProtectStats *stats = &region->client->protect_stats;
-    bool wrong = false;
+    uint64_t right = 0;
     MsRowLook look;
 
     ms_row_look(protect, step->work, step->group, page, &look);
     step->pages += look.pages;
     for (unsigned s = 0; s < protect->stripes.size; s++) {
-        uint64_t at = step->group->member[s]
-                      ? step->group->member[s]->frame * FRAME_PAGES + page : 0;
+        const MsMember *member = step->group->member[s];
+        uint64_t at = member ? member->frame * FRAME_PAGES + page : 0;
 
-        if (look.member[s] == MS_LOOK_BROKEN) {
+        if (look.member[s] == MS_LOOK_RIGHT) {
+            right = at;
+        } else if (look.member[s] == MS_LOOK_BROKEN) {
             ms_count(&stats->found_broken,
                      ms_repair_ask(region->ms, ms_region_address(region, at)));
         } else if (look.member[s] == MS_LOOK_OTHER) {
@@ -175,18 +183,7 @@ static void look_at_row(Step *step, unsigned page)
             step->other[step->others++] = at;
         }
     }
-    for (unsigned k = 0; k < protect->stripes.parities && !wrong; k++) {
-        wrong = look.parity[k] == MS_LOOK_OTHER;
-    }
-    for (unsigned s = 0; s < protect->stripes.size && wrong; s++) {
-        if (look.member[s] == MS_LOOK_RIGHT) {
-            ms_repair_tell_mismatch(region, step->group->member[s]->frame *
-                                    FRAME_PAGES + page,
-                                    MEMSCHED_MISMATCH_PARITY);
-            break;
-        }
-    }
-    look_at_parity(step, page, &look);
+    look_at_parity(step, page, &look, right);
 }
 
 /* ---- one step ---- */
@@ -211,26 +208,22 @@ static void run(Step *step)
     }
 }
 
-uint64_t ms_protect_scrub(MsProtect *protect)
+uint64_t ms_protect_scrub(MsProtect *protect, uint64_t rate_bytes_per_s)
 {
     const MsSys *sys = protect->region->ms->sys;
     uint64_t now_ns = sys->now_ns(sys);
     MsScrubPlace *place = &protect->scrub;
-    uint64_t rate;
-    Step *step;
+    Step step = { .protect = protect };
 
     if (now_ns < place->next_ns) {
         return place->next_ns;
     }
-    rate = ms_protect_settings(protect->region->client).scrub_bytes_per_s;
-    step = g_new0(Step, 1);
-    step->protect = protect;
     place->next_ns = now_ns + EMPTY_NS;
-    if (rate > 0 && choose(step, now_ns)) {
-        run(step);
+    if (choose(&step, now_ns)) {
+        run(&step);
         /* A step reads little more than 1 MiB: no overflow. */
-        place->next_ns = now_ns + step->pages * PAGE * 1000000000u / rate;
+        place->next_ns = now_ns + step.pages * PAGE * 1000000000u /
+                                  rate_bytes_per_s;
     }
-    g_free(step);
     return place->next_ns;
 }

@@ -214,6 +214,30 @@ static void unit_of(MsProtect *protect, uint64_t page, MsPageSet *ret_set)
     ms_unlock(&protect->lock);
 }
 
+/* *ret_set: all of the unit, less what is broken. */
+static uint64_t leave_unit(MsProtect *protect, uint64_t page,
+                           MsPageSet *ret_set)
+{
+    MemSchedRegion *region = protect->region;
+    uint64_t frame = page / FRAME_PAGES, pages;
+
+    unit_of(protect, page, ret_set);
+    pages = ms_protect_leave_rows(protect, frame, ret_set, false);
+    if (pages > 0) {
+        note_heat(protect, frame,
+                  ms_protect_settings(region->client).cool_ms);
+        ms_protect_open(region, frame, ret_set, true);
+    }
+    return pages;
+}
+
+uint64_t ms_protect_leave_unit(MsProtect *protect, uint64_t page)
+{
+    MsPageSet set;
+
+    return leave_unit(protect, page, &set);
+}
+
 /* The region is entered. */
 static void serve_write(MemSchedRegion *region, uint64_t page)
 {
@@ -236,16 +260,13 @@ static void serve_write(MemSchedRegion *region, uint64_t page)
     ms_pageset_clear(&touched);
     ms_pageset_add(&touched, page % FRAME_PAGES, 1);
     if (protect) {
-        unit_of(protect, page, &set);
-        pages = ms_protect_leave_rows(protect, frame, &set, false);
+        /* Before the page is open: what it holds is the disk's no longer. */
         disk = ms_protect_disk_written(protect, page);
-    }
-    if (pages > 0 || disk) {
-        note_heat(protect, frame, ms_protect_settings(client).cool_ms);
-    }
-    if (pages > 0) {
+        pages = leave_unit(protect, page, &set);
+        if (pages == 0 && disk) {
+            note_heat(protect, frame, ms_protect_settings(client).cool_ms);
+        }
         ms_count(&client->protect_stats.left_by_write, pages);
-        ms_protect_open(region, frame, &set, true);
     }
     if (pages == 0 || !ms_pageset_has(&set, page % FRAME_PAGES)) {
         /* It has left by other ways: no writer waits for ever. */
@@ -291,22 +312,6 @@ static void serve_pending(MsProtector *t, const Pending *pending)
     ms_region_unref(region);
 }
 
-uint64_t ms_protect_leave_unit(MsProtect *protect, uint64_t page)
-{
-    MemSchedRegion *region = protect->region;
-    uint64_t frame = page / FRAME_PAGES, pages;
-    MsPageSet set;
-
-    unit_of(protect, page, &set);
-    pages = ms_protect_leave_rows(protect, frame, &set, false);
-    if (pages > 0) {
-        note_heat(protect, frame,
-                  ms_protect_settings(region->client).cool_ms);
-        ms_protect_open(region, frame, &set, true);
-    }
-    return pages;
-}
-
 /* ---- scrubbing ---- */
 
 /* Of one guest; when its next step may come. */
@@ -327,7 +332,9 @@ static uint64_t scrub_client(MemSchedClient *client)
 
         if (protect && ms_region_enter_locked(regions[i])) {
             ms_unlock(&regions[i]->lock);
-            next_ns = MIN(next_ns, ms_protect_scrub(protect));
+            next_ns = MIN(next_ns,
+                          ms_protect_scrub(protect,
+                                           settings.scrub_bytes_per_s));
             ms_region_leave(regions[i]);
         }
         ms_region_unref(regions[i]);
