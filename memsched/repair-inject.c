@@ -56,20 +56,15 @@ static bool is_covered(MsProtect *protect, uint64_t page)
 static bool take(MemSchedRegion *region, uint64_t page,
                  MemSchedPageState *ret_was, MsTorn *ret_torn)
 {
-    uint64_t first = page / FRAME_PAGES * FRAME_PAGES;
     bool there;
 
     ms_lock(&region->lock);
-    for (;;) {
+    do {
         ms_region_wait_transit_locked(region, page, 1);
         *ret_was = ms_pages_get(&region->pages, page);
         there = *ret_was == MEMSCHED_PAGE_RESIDENT ||
                 *ret_was == MEMSCHED_PAGE_GIVEN;
-        if (!there || ms_torn_begin_locked(region, page, ret_torn)) {
-            break;
-        }
-        ms_region_wait_transit_locked(region, first, FRAME_PAGES);
-    }
+    } while (there && !ms_torn_begin_locked(region, page, ret_torn));
     if (there) {
         ms_pages_change(&region->pages, MS_PAGE_TAKE_OUT, page, 1,
                         MEMSCHED_PAGE_TRANSIT);

@@ -89,8 +89,8 @@ typedef struct MsTorn {
 
 /*
  * The region is locked, the page not in C yet.  False: others have a part of
- * its huge page in C; wait for them and look again.  Else the others of its
- * huge page, if it is in one, are in C.
+ * its huge page in C; it has waited for them, look again.  Else the others of
+ * its huge page, if it is in one, are in C.
  */
 bool ms_torn_begin_locked(MemSchedRegion *region, uint64_t page,
                           MsTorn *ret_torn);

@@ -38,6 +38,7 @@ bool ms_torn_begin_locked(MemSchedRegion *region, uint64_t page,
     };
 
     if (torn.huge && f->transit > 0) {
+        ms_region_wait_transit_locked(region, first, FRAME_PAGES);
         return false;
     }
     ms_pageset_clear(&torn.resident);

@@ -198,8 +198,6 @@ static Outcome take(MemSchedRegion *region, uint64_t page, MsAsk *ask,
             if (ms_torn_begin_locked(region, page, &torn)) {
                 break;
             }
-            ms_region_wait_transit_locked(region, page / FRAME_PAGES *
-                                          FRAME_PAGES, FRAME_PAGES);
             ms_unlock(&region->lock);
             continue;
         }
