@@ -20,6 +20,8 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
+#include <glib.h>
+
 #include "estimate.h"
 
 #define SCALE      MS_ESTIMATE_SCALE
@@ -38,7 +40,7 @@ void ms_estimate_add(MsEstimate *estimate, bool touched, uint64_t after_ns,
     estimate->now.units += SCALE;
     if (touched) {
         estimate->now.touched += SCALE;
-        estimate->now.after_us += (us < MOST_US ? us : MOST_US) * SCALE;
+        estimate->now.after_us += MIN(us, MOST_US) * SCALE;
     }
     estimate->told_ns = now_ns;
 }
@@ -72,11 +74,6 @@ static unsigned permille(const MsEstimateSum *sum)
     return sum->units ? (unsigned)(sum->touched * PERMILLE / sum->units) : 0;
 }
 
-static unsigned max(unsigned a, unsigned b)
-{
-    return a > b ? a : b;
-}
-
 bool ms_estimate_figure(const MsEstimate *estimate,
                         MsEstimateFigure *ret_figure)
 {
@@ -93,7 +90,7 @@ bool ms_estimate_figure(const MsEstimate *estimate,
         *ret_figure = (MsEstimateFigure) { 0 };
         return false;
     }
-    f.active_permille = max(max(f.fast_permille, f.slow_permille),
+    f.active_permille = MAX(MAX(f.fast_permille, f.slow_permille),
                             permille(&with));
     if (slow.touched > 0) {
         f.after_ns = slow.after_us / slow.touched * NS_PER_US;

@@ -55,16 +55,14 @@ struct MsSampler {
     MsLock lock;
     MsCond cond;
     bool kicked, stop;          /* lock */
-    uint64_t random;            /* the thread's own */
+    GRand *random;              /* the thread's own */
 };
 
-/* Marsaglia's xorshift: no guest can know what is drawn next from a delay. */
 static uint64_t draw(MsSampler *s, uint64_t below)
 {
-    s->random ^= s->random << 13;
-    s->random ^= s->random >> 7;
-    s->random ^= s->random << 17;
-    return s->random % below;
+    uint64_t high = g_rand_int(s->random);
+
+    return (high << 32 | g_rand_int(s->random)) % below;
 }
 
 /* ---- one guest ---- */
@@ -329,10 +327,11 @@ static void *sampler_thread(void *opaque)
 
 MsSampler *ms_sampler_new(MemSched *ms, uint64_t seed)
 {
+    const guint32 words[] = { (guint32)seed, (guint32)(seed >> 32) };
     MsSampler *sampler = g_new0(MsSampler, 1);
 
     sampler->ms = ms;
-    sampler->random = seed ? seed : 1;
+    sampler->random = g_rand_new_with_seed_array(words, 2);
     ms_lock_init(&sampler->lock, MS_RANK_LEAF);
     ms_cond_init(&sampler->cond);
     return sampler;
@@ -343,6 +342,7 @@ void ms_sampler_free(MsSampler *sampler)
     if (sampler) {
         ms_cond_destroy(&sampler->cond);
         ms_lock_destroy(&sampler->lock);
+        g_rand_free(sampler->random);
         g_free(sampler);
     }
 }
