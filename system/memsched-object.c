@@ -236,8 +236,24 @@ static void memsched_object_init(Object *obj)
     object->sample_ms = DEFAULT_SAMPLE_MS;
 }
 
-/* The last argument of the accessors is the field's place in the object. */
-#define FIELD(name) ((void *)offsetof(MemschedObject, name))
+static void add_size(ObjectClass *oc, const char *name, size_t field,
+                     const char *description)
+{
+    /* The last argument of the accessors is the field's place. */
+    object_class_property_add(oc, name, "size", get_size, set_size, NULL,
+                              (void *)field);
+    object_class_property_set_description(oc, name, description);
+}
+
+static void add_uint32(ObjectClass *oc, const char *name, size_t field,
+                       const char *description)
+{
+    object_class_property_add(oc, name, "uint32", get_uint32, set_uint32, NULL,
+                              (void *)field);
+    object_class_property_set_description(oc, name, description);
+}
+
+#define FIELD(name) offsetof(MemschedObject, name)
 
 static void memsched_object_class_init(ObjectClass *oc, void *data)
 {
@@ -246,43 +262,29 @@ static void memsched_object_class_init(ObjectClass *oc, void *data)
     ucc->complete = memsched_object_complete;
     ucc->can_be_deleted = memsched_object_can_be_deleted;
 
-    object_class_property_add(oc, "pool", "size", get_size, set_size, NULL,
-                              FIELD(pool_bytes));
-    object_class_property_set_description(oc, "pool",
-        "Host memory to spread over the guests");
+    add_size(oc, "pool", FIELD(pool_bytes),
+             "Host memory to spread over the guests");
     object_class_property_add_enum(oc, "policy", "MemschedPolicy",
                                    &MemschedPolicy_lookup, get_policy,
                                    set_policy);
     object_class_property_set_description(oc, "policy",
         "How it is divided: idle-tax, shares, static");
-    object_class_property_add(oc, "interval", "uint32", get_uint32, set_uint32,
-                              NULL, FIELD(interval_ms));
-    object_class_property_set_description(oc, "interval",
-        "Milliseconds between two looks at all guests");
-    object_class_property_add(oc, "idle-tax", "uint32", get_uint32, set_uint32,
-                              NULL, FIELD(idle_tax_pct));
-    object_class_property_set_description(oc, "idle-tax",
-        "Percentage by which idle memory counts more");
-    object_class_property_add(oc, "sample-interval", "uint32", get_uint32,
-                              set_uint32, NULL, FIELD(sample_ms));
-    object_class_property_set_description(oc, "sample-interval",
-        "Milliseconds that sampled memory is out of its guest; 0: off");
-    object_class_property_add(oc, "min-free", "size", get_size, set_size, NULL,
-                              FIELD(min_free_bytes));
-    object_class_property_set_description(oc, "min-free",
-        "Bytes of the pool kept free ahead of demand");
-    object_class_property_add(oc, "held-memory", "size", get_size, set_size,
-                              NULL, FIELD(held_memory_bytes));
-    object_class_property_set_description(oc, "held-memory",
-        "Bytes of the pool for compressed pages, when nothing else helps");
+    add_uint32(oc, "interval", FIELD(interval_ms),
+               "Milliseconds between two looks at all guests");
+    add_uint32(oc, "idle-tax", FIELD(idle_tax_pct),
+               "Percentage by which idle memory counts more");
+    add_uint32(oc, "sample-interval", FIELD(sample_ms),
+               "Milliseconds that sampled memory is out of its guest; 0: off");
+    add_size(oc, "min-free", FIELD(min_free_bytes),
+             "Bytes of the pool kept free ahead of demand");
+    add_size(oc, "held-memory", FIELD(held_memory_bytes),
+             "Bytes of the pool for compressed pages, when nothing else helps");
     object_class_property_add_str(oc, "swap-file", get_swap_file,
                                   set_swap_file);
     object_class_property_set_description(oc, "swap-file",
         "New file, or block device, for pages that do not compress");
-    object_class_property_add(oc, "swap-size", "size", get_size, set_size,
-                              NULL, FIELD(swap_bytes));
-    object_class_property_set_description(oc, "swap-size",
-        "Bytes of the swap file");
+    add_size(oc, "swap-size", FIELD(swap_bytes),
+             "Bytes of the swap file");
     object_class_property_add_bool(oc, "allow-inject", get_allow_inject,
                                    set_allow_inject);
     object_class_property_set_description(oc, "allow-inject",
