@@ -16,7 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib import guests, tap  # noqa: E402
 from lib.errors import MIB, Errors  # noqa: E402
-from lib.guests import PAGE, Process, wait_for  # noqa: E402
+from lib.guests import (PAGE, Process, wait_for,  # noqa: E402
+                        wait_migrated)
 
 ERRORS = int(os.environ.get('ERRORS', '100'))
 SEED = int(os.environ.get('SEED', random.getrandbits(32)))
@@ -128,12 +129,7 @@ class Covered(Case):
         broken = errors.break_some(BATCH)
         saved = self.process.folder / 'saved'
         self.a.qmp.command('migrate', uri=f'file:{saved}')
-
-        def done():
-            state = self.a.qmp.command('query-migrate').get('status')
-            self.assertNotIn(state, ('failed', 'cancelled'))
-            return state == 'completed'
-        wait_for('the migration', done, 120)
+        wait_migrated(self.a)
         self.assertGreater(len(broken), 0)
         # What the guest's kernel calls free is sent as well.
         self.assertEqual(errors.state()['poisoned'], 0)

@@ -11,19 +11,10 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib import guests, tap  # noqa: E402
-from lib.guests import TOP, Process, wait_for  # noqa: E402
+from lib.guests import TOP, Process, wait_for, wait_migrated  # noqa: E402
 from lib.scenario import MIB, TwoGuests  # noqa: E402
 
 QEMU_IMG = TOP / 'build/qemu/qemu-img'
-
-
-def wait_migrated(guest, limit=120):
-    def done():
-        state = guest.qmp.command('query-migrate').get('status')
-        if state in ('failed', 'cancelled'):
-            raise guests.GuestError(f'migration {state}')
-        return state == 'completed'
-    wait_for('the migration', done, limit)
 
 
 class Saved(TwoGuests):

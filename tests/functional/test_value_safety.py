@@ -21,7 +21,7 @@ sys.path[:0] = [str(TOP / 'tests'), str(TOP / 'scripts')]
 from lib import guests, tap  # noqa: E402
 from lib.applications import (AgentsThatGive, MIB, PORT,  # noqa: E402
                               agent_of)
-from lib.guests import Process, wait_for  # noqa: E402
+from lib.guests import Process, wait_for, wait_migrated  # noqa: E402
 from lib.scenario import GUEST_MIB  # noqa: E402
 
 QEMU_IMG = TOP / 'build/qemu/qemu-img'
@@ -176,12 +176,7 @@ class ValueSafety(AgentsThatGive):
             wait_for('the target listens', way.exists)
             target.connect()
             self.b.qmp.command('migrate', uri=f'unix:{way}')
-
-            def migrated():
-                state = self.b.qmp.command('query-migrate').get('status')
-                self.assertNotIn(state, ('failed', 'cancelled'))
-                return state == 'completed'
-            wait_for('the migration', migrated, 180)
+            wait_migrated(self.b, 180)
             wait_for('the target runs', lambda: target.qmp.command(
                 'query-status')['status'] == 'running')
             wait_for('another session', lambda: self.session(target) != before)

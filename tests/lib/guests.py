@@ -65,6 +65,16 @@ def wait_for(what, condition, limit=ANSWER_S, step=0.02):
         time.sleep(step)
 
 
+def wait_migrated(guest, limit=120):
+    """All of it has been sent; GuestError where that fails."""
+    def done():
+        state = guest.qmp.command('query-migrate').get('status')
+        if state in ('failed', 'cancelled'):
+            raise GuestError(f'migration {state}')
+        return state == 'completed'
+    wait_for('the migration', done, limit)
+
+
 class Control:
     """Requests to a guest over its second serial port."""
 
