@@ -27,6 +27,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -123,6 +124,20 @@ static int open_device(const char *path, uint64_t bytes)
     return fd;
 }
 
+/* posix_fallocate() of too much fills the file system before it fails. */
+static int allocate(int fd, uint64_t bytes)
+{
+    struct statvfs fs;
+
+    if (fstatvfs(fd, &fs)) {
+        return -errno;
+    }
+    if (bytes / fs.f_frsize >= fs.f_bavail) {
+        return -ENOSPC;
+    }
+    return -posix_fallocate(fd, 0, (off_t)bytes);
+}
+
 static int real_create(const MsSys *sys, const char *path, uint64_t bytes)
 {
     int cancel = cancel_off();
@@ -134,7 +149,7 @@ static int real_create(const MsSys *sys, const char *path, uint64_t bytes)
     } else if (fd >= 0) {
         unlink(path);
         /* Now, and not when a guest's page is on its way. */
-        ret = -posix_fallocate(fd, 0, (off_t)bytes);
+        ret = allocate(fd, bytes);
         if (ret < 0) {
             close(fd);
         } else {

@@ -202,15 +202,20 @@ class Refused(unittest.TestCase):
                      f'{os.strerror(errno.ENOENT)}', swap_file=str(nowhere),
                      swap_size=MIB)
 
-    @unittest.skipUnless(is_tmpfs('/dev/shm'),
-                         'no file system in memory is at /dev/shm')
-    def test_a_file_system_without_room(self):
-        """One that sees at once that it has not got so much."""
-        path = f'/dev/shm/{self.folder.name}'
+    def without_room(self, path):
         self.refused(f"the swap file '{path}' of memsched does not fit: there "
                      f'is no room for {1 << 22} MiB', swap_file=path,
                      swap_size=1 << 42)
         self.assertFalse(Path(path).exists())
+
+    def test_a_file_system_without_room(self):
+        """It is not filled to find that out."""
+        self.without_room(str(self.folder / 'swap'))
+
+    @unittest.skipUnless(is_tmpfs('/dev/shm'),
+                         'no file system in memory is at /dev/shm')
+    def test_a_file_system_in_memory_without_room(self):
+        self.without_room(f'/dev/shm/{self.folder.name}')
 
     def test_after_all_this_it_starts(self):
         self.refused('held-memory of memsched is at most half of its pool',
