@@ -187,7 +187,10 @@ int ms_client_wait(MemSchedClient *client, MemSchedRegion *region,
 size_t ms_client_waiters(MemSchedClient *client);
 /* The first one out of the queue: true, and its reference is yours. */
 bool ms_client_wait_next(MemSchedClient *client, MsWaiter *ret_waiter);
-/* Put one back, as the last; a pass keeps the order so. */
+/*
+ * Put one back, as the last; a pass keeps the order so.  The reference goes
+ * with it.
+ */
 void ms_client_wait_again(MemSchedClient *client, const MsWaiter *waiter);
 /* After a pass over the queue: say since when somebody waits. */
 void ms_client_wait_settle(MemSchedClient *client);

@@ -43,24 +43,32 @@ static void make_room_locked(MemSchedClient *client)
     }
 }
 
-int ms_client_wait(MemSchedClient *client, MemSchedRegion *region,
-                   uint64_t page, bool device, uint64_t now_ns)
+static MsWaiter *find_waiter_locked(MemSchedClient *client,
+                                    const MemSchedRegion *region,
+                                    uint64_t page)
 {
-    bool first = false;
-    int ret = 0;
-
-    ms_lock(&client->lock);
     for (size_t i = 0; i < client->waiters_count; i++) {
         MsWaiter *w = &client->waiters[i];
 
         if (w->region == region && w->page == page) {
-            w->device |= device;
-            ret = -EEXIST;
-            break;
+            return w;
         }
     }
+    return NULL;
+}
+
+int ms_client_wait(MemSchedClient *client, MemSchedRegion *region,
+                   uint64_t page, bool device, uint64_t now_ns)
+{
+    bool first = false;
+    MsWaiter *same;
+
+    ms_lock(&client->lock);
+    same = find_waiter_locked(client, region, page);
     /* Bounded: one entry a page that some thread of the guest waits for. */
-    if (ret == 0) {
+    if (same) {
+        same->device |= device;
+    } else {
         first = client->waiters_count == 0;
         make_room_locked(client);
         client->waiters[client->waiters_count++] = (MsWaiter) {
@@ -75,7 +83,7 @@ int ms_client_wait(MemSchedClient *client, MemSchedRegion *region,
         /* The policy looks at once whose memory it could have. */
         ms_sched_kick(client->ms->sched);
     }
-    return ret;
+    return same ? -EEXIST : 0;
 }
 
 static void remove_waiter_locked(MemSchedClient *client, size_t i)
@@ -102,11 +110,23 @@ bool ms_client_wait_next(MemSchedClient *client, MsWaiter *ret_waiter)
 
 void ms_client_wait_again(MemSchedClient *client, const MsWaiter *waiter)
 {
+    MsWaiter *same;
+
     ms_lock(&client->lock);
-    make_room_locked(client);
-    client->waiters[client->waiters_count++] = *waiter;
-    atomic_fetch_add(&client->ms->waiters, 1);
+    same = find_waiter_locked(client, waiter->region, waiter->page);
+    /* Another thread may have come to the page while this one was tried. */
+    if (same) {
+        same->since_ns = MIN(same->since_ns, waiter->since_ns);
+        same->device |= waiter->device;
+    } else {
+        make_room_locked(client);
+        client->waiters[client->waiters_count++] = *waiter;
+        atomic_fetch_add(&client->ms->waiters, 1);
+    }
     ms_unlock(&client->lock);
+    if (same) {
+        ms_region_unref(waiter->region);
+    }
 }
 
 size_t ms_client_waiters(MemSchedClient *client)

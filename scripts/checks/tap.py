@@ -9,6 +9,7 @@ SKIP_STATUS = 77
 LINE = re.compile(r'^\s*(not ok|ok)\b\s*(\d*)\s*(?:- )?(.*)$')
 PLAN = re.compile(r'^\s*1\.\.(\d+)(?:\s*#\s*SKIP\b\s*(.*))?', re.I)
 BAIL = re.compile(r'^\s*Bail out!\s*(.*)$')
+SAID = re.compile(r'^\s*#\s*(\S.*)$')
 DIRECTIVE = re.compile(r'#\s*(SKIP|TODO)\b:?\s*(.*)$', re.I)
 
 
@@ -32,7 +33,7 @@ def last_line(text):
 
 def parse(name, text):
     """The TAP lines of a program, or None where it prints none."""
-    outcome, plan, count = Outcome(), None, 0
+    outcome, plan, count, said = Outcome(), None, 0, ''
     for line in text.splitlines():
         bail = BAIL.match(line)
         if bail:
@@ -47,8 +48,12 @@ def parse(name, text):
             continue
         found = LINE.match(line)
         if not found:
+            # What a program says of a result stands before it, and of a
+            # Python exception its last line tells most.
+            said = (SAID.match(line) or [line, said])[1]
             continue
         count += 1
+        why, said = said, ''
         title = found.group(3).strip()
         directive = DIRECTIVE.search(title)
         label = f'{name}: {DIRECTIVE.sub("", title).strip()}'
@@ -58,7 +63,7 @@ def parse(name, text):
         elif found.group(1) == 'ok' or directive:
             outcome.passed += 1
         else:
-            outcome.failed.append((label, 'not ok'))
+            outcome.failed.append((label, why or 'not ok'))
     if plan is None and count == 0:
         return None
     if plan is not None and count != plan:

@@ -667,12 +667,14 @@ static void test_fence_raised_after_the_look_puts_pages_back(void)
     world_free(w);
 }
 
+/* The first look has found what the agent told of; it tells of the rest. */
 static void kill_epochs(void *opaque, MemSchedRegion *region)
 {
     Meddler *m = opaque;
 
-    if (region == m->w->a->region && has_worked(m->w) && m->times == 0) {
+    if (region == m->w->a->region && m->times == 0) {
         m->times++;
+        agent_wait_worked(m->w->agent, 1);
         memsched_app_unregister(m->w->a->client, 1);
     }
 }
@@ -688,8 +690,10 @@ static void test_epoch_that_dies_after_the_look_takes_nothing(void)
     info = apps_wait_end(w, apps_begin(
         w, 4 * 512, MEMSCHED_SOURCE_APPLICATION, 20000));
     w->ms->found_hook = NULL;
+    g_assert_cmpuint(m.times, ==, 1);
     g_assert_cmpuint(apps_credited(w), ==, 0);
-    g_assert_cmpuint(apps_known(w) * 4096, ==, info.captured_bytes);
+    g_assert_cmpuint(apps_known(w), ==, 0);
+    g_assert_cmpuint(info.captured_bytes, ==, 0);
     for (unsigned i = 0; i < 4 * 512; i++) {
         agent_assert_tag(w->agent, &w->agent->epoch[0].order, i, 2 * 512 + i);
     }

@@ -52,6 +52,12 @@ class Parse(unittest.TestCase):
         outcome = parse('p', '1..3\nok 1 - a\nBail out! f.c:3: no\n')
         self.assertEqual(outcome.failed, [('p', 'f.c:3: no')])
 
+    def test_failure_carries_what_was_last_said_of_it(self):
+        text = '1..3\n# of a\nok 1 - a\n# Traceback\n# Error: no\n' \
+               'not ok 2 - b\nnot ok 3 - c\n'
+        self.assertEqual(parse('p', text).failed,
+                         [('p: b', 'Error: no'), ('p: c', 'not ok')])
+
     def test_skip_carries_its_reason(self):
         outcome = parse('p', '1..1\nok 1 - a # SKIP no userfaultfd\n')
         self.assertEqual(outcome.skipped, [('p: a', 'no userfaultfd')])
