@@ -38,6 +38,9 @@ demo: launcher
 demo-errors: launcher
 	@scripts/demo-errors
 
+demo-scheduler: launcher
+	@scripts/demo-scheduler
+
 check: launcher
 	@$(PYTHON) scripts/run-tests --level check
 
@@ -67,6 +70,7 @@ help:
 	@echo 'make             build/qemu-system-x86_64'
 	@echo 'make demo        two guests, and memory that moves between them'
 	@echo 'make demo-errors a guest takes 1,000 uncorrectable memory errors'
+	@echo 'make demo-scheduler  three guests, and memory that follows demand'
 	@echo 'make check       every test; upstream qtests included'
 	@echo 'make check-fast  our own code without QEMU'
 	@echo 'make check-long  what takes more than minutes too'
@@ -75,5 +79,5 @@ help:
 	@echo 'make fuzz        the fuzzers'
 	@echo 'make clean       remove what was built, keep downloads'
 
-.PHONY: all configured own launcher demo demo-errors check check-long check-fast lint \
-	bench fuzz clean help
+.PHONY: all configured own launcher demo demo-errors demo-scheduler check \
+	check-long check-fast lint bench fuzz clean help

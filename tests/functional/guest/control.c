@@ -174,14 +174,16 @@ static void do_status(Control *control, Program *program)
 
     answer(control, "ok", "alive=%d wait=%d pages=%llu filled=%llu ops=%llu "
            "errors=%llu bad_page=%llu bad_word=%llu found=%llu wanted=%llu "
-           "requested=%llu swept=%llu sum=%llu expected=%llu",
+           "requested=%llu swept=%llu sum=%llu expected=%llu p50_us=%llu "
+           "p99_us=%llu",
            program->pid != 0, program->wait_status,
            (unsigned long long)s->pages, (unsigned long long)s->filled,
            (unsigned long long)s->ops, (unsigned long long)s->errors,
            (unsigned long long)s->bad_page, (unsigned long long)s->bad_word,
            (unsigned long long)s->found, (unsigned long long)s->wanted,
            (unsigned long long)s->requested, (unsigned long long)s->swept,
-           (unsigned long long)s->sum, (unsigned long long)s->expected);
+           (unsigned long long)s->sum, (unsigned long long)s->expected,
+           (unsigned long long)s->p50_us, (unsigned long long)s->p99_us);
 }
 
 static void do_end(Control *control, Program *program)

@@ -35,6 +35,8 @@ typedef struct Status {
     volatile uint64_t swept;        /* sweeps done */
     volatile uint64_t sum;          /* of all words, at the last sweep */
     volatile uint64_t expected;     /* what the sum should have been */
+    volatile uint64_t p50_us;       /* half of the operations took no longer */
+    volatile uint64_t p99_us;       /* 99 of 100 took no longer */
 } Status;
 
 static inline Status *status_map(const char *name)
