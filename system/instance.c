@@ -3,14 +3,19 @@
  *
  * The dynamic loader hands back the object that it already has when a file is
  * asked for twice, so each copy is a file of its own: a memfd that holds what
- * the installed file has for its segments, pages of zeros left out.  (Symbols
- * for debuggers are two thirds of the file.)  Once it is loaded, its read-only
- * segments are mapped from the installed file again, so that text and constants
- * exist once in memory whatever the number of copies.  So are the parts of its
- * writable segment that the loader has left as they are: of 12 MiB of constants
- * with addresses in them it changes 2.  The rest is made this process's own by
- * one write to each page; then nothing refers to the memfd's pages any more,
- * and they are given back.
+ * the loader looks at, which is what the installed file has for its segments
+ * but text and pages of zeros.  (Symbols for debuggers are two thirds of the
+ * file.)  Once it is loaded, its read-only segments are mapped from the
+ * installed file, so that text and constants exist once in memory whatever the
+ * number of copies.  So are the parts of its writable segment that the loader
+ * has left as they are: of 12 MiB of constants with addresses in them it
+ * changes 2.  The rest is made this process's own by one write to each page;
+ * then nothing refers to the memfd's pages any more, and they are given back.
+ *
+ * Constructors need the text, so the memfd's dynamic section does not name
+ * them, and they are called when the text is there.  What the memfd holds, and
+ * which constants the loader changes, is the same for each copy and found out
+ * once.
  *
  * The loader compares names too, and descriptors are used again: the name
  * under which a copy is opened spells its number in single and double
@@ -49,8 +54,31 @@
 /* A copy's number in its name: more copies than a process can hold. */
 #define NAME_BITS 20
 
+/* A part of the installed file, in bytes; whole pages but for the last one. */
+typedef struct Run {
+    off_t start, end;
+} Run;
+
+typedef void Constructor(int argc, char **argv, char **environment);
+
+/* What copies of one installed file have in common. */
+typedef struct Template {
+    struct stat file;           /* st_ino 0: nothing is known yet */
+    off_t end;                  /* of the last segment */
+    GArray *runs;               /* Run: what the loader needs of it */
+    GArray *dynamic;            /* ElfW(Dyn): as a copy has it */
+    off_t dynamic_offset;
+    ElfW(Addr) init;            /* 0: none */
+    ElfW(Addr) init_array;
+    size_t init_count;
+    GByteArray *changed;        /* 1 for each page of constants that the loader
+                                 * changes; empty before the first copy */
+} Template;
+
 static pthread_mutex_t load_lock = PTHREAD_MUTEX_INITIALIZER;
-static unsigned copies;         /* guarded by load_lock */
+/* Guarded by load_lock. */
+static unsigned copies;
+static Template template;
 
 void instance_lock(void)
 {
@@ -67,69 +95,160 @@ static bool is_zero(const char *page, size_t length)
     return !page[0] && !memcmp(page, page + 1, length - 1);
 }
 
-/* Write the runs of pages of @file that are not zero to @to. */
-static int write_pages(int to, const char *file, size_t length)
+/* Append the runs of pages in [at, end) of @file that are not zero. */
+static void find_runs(GArray *runs, const char *file, off_t at, off_t end)
 {
-    size_t run = 0;             /* pages [run, at) are yet to be written */
+    Run run = { at, at };
 
-    for (size_t at = 0; at <= length; at += PAGE) {
-        bool zero = at < length && is_zero(file + at, MIN(PAGE, length - at));
-        size_t end = zero ? at : length;
+    for (; at < end; at = run.end) {
+        off_t next = MIN((off_t)((at & ~(PAGE - 1)) + PAGE), end);
 
-        if (!zero && at + PAGE <= length) {
-            continue;
+        if (is_zero(file + at, next - at)) {
+            if (at > run.start) {
+                g_array_append_val(runs, run);
+            }
+            run.start = next;
         }
-        if (end > run &&
-            pwrite(to, file + run, end - run, run) != (ssize_t)(end - run)) {
+        run.end = next;
+    }
+    if (run.end > run.start) {
+        g_array_append_val(runs, run);
+    }
+}
+
+static int write_runs(int to, const char *file, const GArray *runs)
+{
+    for (guint i = 0; i < runs->len; i++) {
+        const Run *run = &g_array_index(runs, Run, i);
+        ssize_t length = run->end - run->start;
+
+        if (pwrite(to, file + run->start, length, run->start) != length) {
             return errno ? -errno : -EIO;
         }
-        run = at + PAGE;
     }
     return 0;
 }
 
-/* Where the last segment of @file ends in it; behind lies nothing to load. */
-static int segments_end(int file, off_t *ret_end)
+/* The dynamic section of a copy: constructors have a tag that nobody knows. */
+static void learn_dynamic(Template *t, const char *file,
+                          const ElfW(Phdr) *segment)
 {
-    g_autofree ElfW(Phdr) *segments = NULL;
-    ElfW(Ehdr) header;
-    ssize_t size;
+    const ElfW(Dyn) *from = (const void *)(file + segment->p_offset);
 
-    *ret_end = 0;
-    if (pread(file, &header, sizeof(header), 0) != sizeof(header)) {
-        return -EIO;
-    }
-    /* 2^16 entries of 56 bytes at most. */
-    size = header.e_phnum * sizeof(*segments);
-    segments = g_malloc(size);
-    if (pread(file, segments, size, header.e_phoff) != size) {
-        return -EIO;
-    }
-    for (unsigned i = 0; i < header.e_phnum; i++) {
-        if (segments[i].p_type == PT_LOAD) {
-            off_t end = segments[i].p_offset + segments[i].p_filesz;
+    t->dynamic_offset = segment->p_offset;
+    for (size_t i = 0; i < segment->p_filesz / sizeof(*from); i++) {
+        ElfW(Dyn) entry = from[i];
 
-            *ret_end = MAX(*ret_end, end);
+        switch (entry.d_tag) {
+        case DT_INIT:
+            t->init = entry.d_un.d_ptr;
+            entry.d_tag = DT_HIOS;
+            break;
+        case DT_INIT_ARRAY:
+            t->init_array = entry.d_un.d_ptr;
+            entry.d_tag = DT_HIOS;
+            break;
+        case DT_INIT_ARRAYSZ:
+            t->init_count = entry.d_un.d_val / sizeof(Constructor *);
+            entry.d_tag = DT_HIOS;
+            break;
         }
+        g_array_append_val(t->dynamic, entry);
     }
-    return *ret_end > 0 ? 0 : -ENOEXEC;
 }
 
-static int copy_file(int from, int to)
+/* @file is a mapping of all that is installed. */
+static int learn_segments(Template *t, const char *file, size_t length)
 {
-    off_t end;
-    void *map;
-    int ret = segments_end(from, &end);
+    const ElfW(Ehdr) *header = (const void *)file;
+    const ElfW(Phdr) *segments = (const void *)(file + header->e_phoff);
 
-    if (ret < 0 || ftruncate(to, end) < 0) {
-        return ret < 0 ? ret : -errno;
+    if (length < sizeof(*header) || memcmp(file, ELFMAG, SELFMAG) != 0 ||
+        header->e_phoff > length ||
+        header->e_phnum > (length - header->e_phoff) / sizeof(*segments)) {
+        return -ENOEXEC;
     }
-    map = mmap(NULL, end, PROT_READ, MAP_PRIVATE | MAP_POPULATE, from, 0);
+    for (unsigned i = 0; i < header->e_phnum; i++) {
+        const ElfW(Phdr) *s = &segments[i];
+
+        if (s->p_offset > length || s->p_filesz > length - s->p_offset) {
+            return -ENOEXEC;
+        }
+        if (s->p_type == PT_LOAD) {
+            t->end = MAX(t->end, (off_t)(s->p_offset + s->p_filesz));
+            if (!(s->p_flags & PF_X)) {
+                find_runs(t->runs, file, s->p_offset,
+                          s->p_offset + s->p_filesz);
+            }
+        } else if (s->p_type == PT_DYNAMIC) {
+            learn_dynamic(t, file, s);
+        }
+    }
+    return t->end > 0 && t->dynamic->len > 0 ? 0 : -ENOEXEC;
+}
+
+static bool is_same_file(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino &&
+        a->st_size == b->st_size && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
+        a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+static void forget(Template *t)
+{
+    g_clear_pointer(&t->runs, g_array_unref);
+    g_clear_pointer(&t->dynamic, g_array_unref);
+    g_clear_pointer(&t->changed, g_byte_array_unref);
+    *t = (Template) { 0 };
+}
+
+/* Forgets what is known of another file, or of an older one. */
+static int learn_file(const char *map, const struct stat *now, Template *t)
+{
+    int ret;
+
+    if (is_same_file(&t->file, now)) {
+        return 0;
+    }
+    forget(t);
+    t->runs = g_array_new(FALSE, FALSE, sizeof(Run));
+    t->dynamic = g_array_new(FALSE, FALSE, sizeof(ElfW(Dyn)));
+    t->changed = g_byte_array_new();
+    ret = learn_segments(t, map, now->st_size);
+    if (ret < 0) {
+        forget(t);
+    } else {
+        t->file = *now;
+    }
+    return ret;
+}
+
+static int copy_file(int from, int to, Template *t)
+{
+    struct stat now;
+    char *map;
+    int ret;
+
+    if (fstat(from, &now) < 0) {
+        return -errno;
+    }
+    map = mmap(NULL, MAX(now.st_size, 1), PROT_READ, MAP_PRIVATE, from, 0);
     if (map == MAP_FAILED) {
         return -errno;
     }
-    ret = write_pages(to, map, end);
-    munmap(map, end);
+    ret = learn_file(map, &now, t);
+    if (!ret) {
+        ret = ftruncate(to, t->end) < 0 ? -errno : write_runs(to, map, t->runs);
+    }
+    if (!ret) {
+        ssize_t length = t->dynamic->len * sizeof(ElfW(Dyn));
+
+        if (pwrite(to, t->dynamic->data, length, t->dynamic_offset) !=
+            length) {
+            ret = errno ? -errno : -EIO;
+        }
+    }
+    munmap(map, MAX(now.st_size, 1));
     return ret;
 }
 
@@ -154,66 +273,111 @@ static int share_segment(const ElfW(Phdr) *segment, ElfW(Addr) base, int file)
     return 0;
 }
 
-/*
- * Pages [start, end) of the writable segment; @pristine is what the installed
- * file has for them, from its @offset on.
- */
-static int own_or_share(char *start, char *end, const char *pristine,
-                        int file, off_t offset)
-{
-    char *run = start;          /* pages [run, page) are as in the file */
+/* Pages [start, end) of a writable segment, and what the installed file has
+ * for them: from @offset on, and at @pristine. */
+typedef struct Part {
+    char *start, *end;
+    const char *pristine;
+    int file;
+    off_t offset;
+} Part;
 
-    for (char *page = start; page <= end; page += PAGE) {
-        if (page + PAGE <= end &&
-            !memcmp(page, pristine + (page - start), PAGE)) {
-            continue;
-        }
-        if ((size_t)(page - run) < SHARE_LEAST) {
-            own_pages(run, page);
-        } else if (mmap(run, page - run, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_FIXED, file,
-                        offset + (run - start)) == MAP_FAILED) {
-            return -errno;
-        }
-        own_pages(page, MIN(page + PAGE, end));
-        run = page + PAGE;
+static bool has_changed(const Part *part, const char *page)
+{
+    return page + PAGE > part->end ||
+        memcmp(page, part->pristine + (page - part->start), PAGE) != 0;
+}
+
+static int share_run(const Part *part, char *run, char *end)
+{
+    if ((size_t)(end - run) < SHARE_LEAST) {
+        own_pages(run, end);
+        return 0;
     }
-    return 0;
+    return mmap(run, end - run, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_FIXED, part->file,
+                part->offset + (run - part->start)) == MAP_FAILED ? -errno : 0;
+}
+
+/*
+ * Own what has changed, and share what has not: @known says which page is
+ * which; where it is empty, they are compared and it learns.
+ */
+static int own_or_share(const Part *part, GByteArray *known)
+{
+    bool learns = known->len == 0;
+    char *run = part->start;    /* pages [run, page) are as in the file */
+    int ret = 0;
+
+    for (char *page = part->start; page < part->end && !ret; page += PAGE) {
+        guint8 changed = learns ? has_changed(part, page)
+            : known->data[(page - part->start) / PAGE];
+
+        if (learns) {
+            g_byte_array_append(known, &changed, 1);
+        }
+        if (changed) {
+            ret = share_run(part, run, page);
+            own_pages(page, MIN(page + PAGE, part->end));
+            run = MIN(page + PAGE, part->end);
+        }
+    }
+    ret = ret ? ret : share_run(part, run, part->end);
+    if (ret < 0 && learns) {
+        g_byte_array_set_size(known, 0);
+    }
+    return ret;
 }
 
 /*
  * The part of the writable segment that the loader has made read-only after
- * relocation is opened for the moment of the write, and closed again.
+ * relocation is opened for the moment of the write, and closed again.  No
+ * constructor has written there, so in each copy the same pages have changed:
+ * those with a word that the loader relocates, which is never as in the file.
  */
 static int own_segment(const ElfW(Phdr) *segment, const ElfW(Phdr) *relro,
-                       ElfW(Addr) base, int file)
+                       ElfW(Addr) base, int file, GByteArray *known)
 {
+    g_autoptr(GByteArray) nothing = g_byte_array_new();
     char *start = (char *)((base + segment->p_vaddr) & ~(PAGE - 1));
     char *end = (char *)(base + segment->p_vaddr + segment->p_filesz);
-    off_t offset = segment->p_offset & ~(PAGE - 1);
-    char *closed_end = start;
-    void *pristine;
-    int ret;
+    char *closed_end = relro
+        ? (char *)((base + relro->p_vaddr + relro->p_memsz) & ~(PAGE - 1))
+        : start;
+    Part part = {
+        .start = start, .end = closed_end, .file = file,
+        .offset = segment->p_offset & ~(PAGE - 1),
+    };
+    void *pristine = mmap(NULL, end - start, PROT_READ, MAP_PRIVATE, file,
+                          part.offset);
+    int ret = 0;
 
-    pristine = mmap(NULL, end - start, PROT_READ, MAP_PRIVATE, file, offset);
     if (pristine == MAP_FAILED) {
         return -errno;
     }
-    if (relro) {
-        closed_end = (char *)((base + relro->p_vaddr + relro->p_memsz) &
-                              ~(PAGE - 1));
+    part.pristine = pristine;
+    if (closed_end > start) {
+        ret = mprotect(start, closed_end - start, PROT_READ | PROT_WRITE) < 0
+            ? -errno : own_or_share(&part, known);
+        if (!ret && mprotect(start, closed_end - start, PROT_READ) < 0) {
+            ret = -errno;
+        }
     }
-    ret = mprotect(start, closed_end - start, PROT_READ | PROT_WRITE) < 0
-        ? -errno : own_or_share(start, end, pristine, file, offset);
-    if (!ret && mprotect(start, closed_end - start, PROT_READ) < 0) {
-        ret = -errno;
+    if (!ret) {
+        part = (Part) {
+            .start = closed_end, .end = end, .file = file,
+            .offset = part.offset + (closed_end - start),
+            .pristine = part.pristine + (closed_end - start),
+        };
+        ret = own_or_share(&part, nothing);
     }
     munmap(pristine, end - start);
     return ret;
 }
 
 /* Makes the copy that is mapped from @memfd independent of it. */
-static int detach_copy(const struct link_map *map, int file, int memfd)
+static int detach_copy(const struct link_map *map, int file, int memfd,
+                       Template *t)
 {
     const ElfW(Ehdr) *header = (const void *)map->l_addr;
     const ElfW(Phdr) *segments = (const void *)(map->l_addr +
@@ -223,7 +387,6 @@ static int detach_copy(const struct link_map *map, int file, int memfd)
     g_autofree ElfW(Phdr) *copy = g_memdup2(segments, count *
                                             sizeof(*segments));
     const ElfW(Phdr) *relro = NULL;
-    struct stat st;
     int ret = 0;
 
     for (size_t i = 0; i < count; i++) {
@@ -234,13 +397,12 @@ static int detach_copy(const struct link_map *map, int file, int memfd)
     for (size_t i = 0; i < count && !ret; i++) {
         if (copy[i].p_type == PT_LOAD) {
             ret = copy[i].p_flags & PF_W
-                ? own_segment(&copy[i], relro, map->l_addr, file)
+                ? own_segment(&copy[i], relro, map->l_addr, file, t->changed)
                 : share_segment(&copy[i], map->l_addr, file);
         }
     }
-    if (!ret && (fstat(memfd, &st) < 0 ||
-                 fallocate(memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                           0, st.st_size) < 0)) {
+    if (!ret && fallocate(memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                          0, t->end) < 0) {
         ret = -errno;
     }
     return ret;
@@ -328,6 +490,20 @@ static int open_copy(const char *name, void **ret_handle,
     return 0;
 }
 
+/* As the loader would have done. */
+static void construct(const struct link_map *map, const Template *t)
+{
+    static char *argv[] = { NULL };
+    Constructor *const *table = (void *)(map->l_addr + t->init_array);
+
+    if (t->init) {
+        ((Constructor *)(map->l_addr + t->init))(0, argv, environ);
+    }
+    for (size_t i = 0; i < t->init_count; i++) {
+        table[i](0, argv, environ);
+    }
+}
+
 /* Called with load_lock. */
 static int load_locked(int file, int memfd, QemuInstanceMain **ret_entry,
                        MemSchedMessage *ret_message)
@@ -335,7 +511,7 @@ static int load_locked(int file, int memfd, QemuInstanceMain **ret_entry,
     g_autofree char *name = NULL;
     struct link_map *map;
     void *handle;
-    int ret = copy_file(file, memfd);
+    int ret = copy_file(file, memfd, &template);
 
     if (ret < 0) {
         snprintf(ret_message->text, sizeof(ret_message->text),
@@ -352,13 +528,15 @@ static int load_locked(int file, int memfd, QemuInstanceMain **ret_entry,
                  "the emulator's copy cannot be found: %s", dlerror());
         return -ELIBBAD;
     }
-    ret = detach_copy(map, file, memfd);
+    ret = detach_copy(map, file, memfd, &template);
     if (ret < 0) {
         snprintf(ret_message->text, sizeof(ret_message->text),
                  "the emulator's copy cannot share its text: %s",
                  strerror(-ret));
+        return ret;
     }
-    return ret;
+    construct(map, &template);
+    return 0;
 }
 
 static int create_memfd(const char *id)

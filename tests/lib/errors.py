@@ -87,22 +87,21 @@ class Errors:
         return 'other kernel'
 
     def classify(self, gpas):
-        """What the guest's kernel uses the pages for."""
+        """What the guest's kernel uses the pages for.  It looks at none of
+        them to tell."""
         numbers = ' '.join(str(gpa // PAGE) for gpa in gpas)
         text = self.guest.sh(
             f'for p in {numbers}; do dd if=/proc/kpageflags bs=8 count=1 '
-            'skip=$p 2> /dev/null | od -An -tx8; done')
+            'skip=$p 2> /dev/null; done | od -An -v -tx8')
         return [self.kind(int(word, 16)) for word in text.split()]
 
     def break_some(self, rows, each=1):
         """Breaks covered pages, @each of every row at most; returns their
         addresses."""
-        broken = []
-        gpas = list(self.addresses(rows, each))
-        for gpa, kind in zip(gpas, self.classify(gpas), strict=True):
-            if self.inject(gpa):
-                broken.append(gpa)
-                self.kinds[kind] += 1
+        broken = [gpa for gpa in self.addresses(rows, each)
+                  if self.inject(gpa)]
+        for kind in self.classify(broken):
+            self.kinds[kind] += 1
         return broken
 
     def meet(self, gpas):
