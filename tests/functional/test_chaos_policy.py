@@ -40,7 +40,7 @@ class Policy(test_chaos.Chaos):
     NAMES = ('a', 'b', 'c', 'd')
     ASKING = 3
     POOL = 144 * MIB
-    SECONDS = float(os.environ.get('SECONDS', '90'))
+    SECONDS = float(os.environ.get('SECONDS', '300'))
 
     def setUp(self):
         self.asking = {}            # {name: frames that it touches}

@@ -12,7 +12,7 @@
 typedef struct Queue {
     World *world;
     MemSchedClient *client;
-    MemSchedRegion region;      /* a name for pages, and a count of who has it */
+    MemSchedRegion region;      /* a name for pages, and who has it, counted */
 } Queue;
 
 #define OURS 1u     /* the test's own reference: the region is never freed */
