@@ -273,8 +273,10 @@ static int share_segment(const ElfW(Phdr) *segment, ElfW(Addr) base, int file)
     return 0;
 }
 
-/* Pages [start, end) of a writable segment, and what the installed file has
- * for them: from @offset on, and at @pristine. */
+/*
+ * Pages [start, end) of a writable segment, and what the installed file has
+ * for them: from @offset on, and at @pristine.
+ */
 typedef struct Part {
     char *start, *end;
     const char *pristine;
