@@ -392,8 +392,8 @@ static void *mover_thread(void *opaque)
 
 /*
  * Until the pool has the pages of one burst clean, beside the transfer; a
- * burst that comes earlier measures how fast this CPU clears memory.  False: not
- * within 20 s.
+ * burst that comes earlier measures how fast this CPU clears memory.  False:
+ * not within 20 s.
  */
 static bool settle_beside(Bench *b)
 {

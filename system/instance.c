@@ -161,13 +161,14 @@ static void learn_dynamic(Template *t, const char *file,
 static int learn_segments(Template *t, const char *file, size_t length)
 {
     const ElfW(Ehdr) *header = (const void *)file;
-    const ElfW(Phdr) *segments = (const void *)(file + header->e_phoff);
+    const ElfW(Phdr) *segments;
 
     if (length < sizeof(*header) || memcmp(file, ELFMAG, SELFMAG) != 0 ||
         header->e_phoff > length ||
         header->e_phnum > (length - header->e_phoff) / sizeof(*segments)) {
         return -ENOEXEC;
     }
+    segments = (const void *)(file + header->e_phoff);
     for (unsigned i = 0; i < header->e_phnum; i++) {
         const ElfW(Phdr) *s = &segments[i];
 
