@@ -30,6 +30,7 @@
 #include <sys/syscall.h>
 #include "qemu/atomic.h"
 #include "qemu/main-loop.h"
+#include "qemu/notify.h"
 #include "wrap.h"
 
 /* How long a thread may wait for a lock before it looks whether to end. */
@@ -380,6 +381,35 @@ WRAP(long, syscall, (long number, long a, long b, long c, long d, long e,
     ret = __real_syscall(number, a, b, c, d, e, f);
     pthread_setcanceltype(type, NULL);
     return ret;
+}
+
+/*
+ * What QEMU wants done at the end of a thread frees what is the thread's own.
+ * Of one that is told to end it does not happen: it may be in the middle of
+ * using it (fdmon-poll.c asserts that it is not), and the copy's memory goes
+ * as a whole.
+ */
+static __thread NotifierList at_exit;
+static __thread Notifier at_exit_notifier;
+
+static void run_at_exit(Notifier *notifier, void *data)
+{
+    if (!qatomic_read(&ending)) {
+        notifier_list_notify(&at_exit, data);
+    }
+}
+
+WRAP(void, qemu_thread_atexit_add, (Notifier *notifier))
+{
+    if (!instance_guest()) {
+        __real_qemu_thread_atexit_add(notifier);
+        return;
+    }
+    if (!at_exit_notifier.notify) {
+        at_exit_notifier.notify = run_at_exit;
+        __real_qemu_thread_atexit_add(&at_exit_notifier);
+    }
+    notifier_list_add(&at_exit, notifier);
 }
 
 /* The guest's id first; what QEMU calls the thread after it. */

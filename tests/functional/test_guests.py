@@ -20,6 +20,9 @@ from lib import tap  # noqa: E402
 from lib.machine import (SPIN, Process,  # noqa: E402
                          QmpError, isa_debug_exit)
 
+PPOLL = '271 '
+WITHOUT_IO_URING = TOP / 'tests/lib/without_io_uring.py'
+
 
 class Guests(unittest.TestCase):
     def start(self, *options, **more):
@@ -228,6 +231,29 @@ class Exit(Guests):
         self.fail_assertion(process.path / 'qtest')
         shown = process.wait_state('a', 'failed')
         self.assertIn('ssert', shown['message'])
+        self.lives(neighbour)
+        a.close()
+
+    def test_threads_that_poll_end_with_their_guest(self):
+        # Without io_uring an I/O thread waits in poll() with an array of its
+        # own, which upstream's end of a thread finds in use.
+        process = self.start(program=WITHOUT_IO_URING)
+        neighbour = self.run_guest(process, 'b')
+        a = self.run_guest(process, 'a', '-object', 'iothread,id=io', '-qtest',
+                           f'unix:{process.path}/qtest,server=on,wait=off',
+                           '-qtest-log', 'none')
+        thread = a.command('query-iothreads')[0]['thread-id']
+        call = Path(f'/proc/{process.pid}/task/{thread}/syscall')
+        process.wait_until(lambda: call.read_text().startswith(PPOLL),
+                           'the I/O thread polls')
+        self.fail_assertion(process.path / 'qtest')
+        shown = process.wait_state('a', 'failed')
+        self.assertIn('ssert', shown['message'])
+        self.assertNotIn('npfd', process.output())
+        self.assertNotIn('did not stop', process.output())
+        process.wait_until(lambda: not any(
+            name.startswith('a') for name in process.threads()),
+            'threads of a end')
         self.lives(neighbour)
         a.close()
 
