@@ -139,6 +139,7 @@ void world_free(World *w)
         memsched_client_detach_apps(c, w->guest[i]);
         ms_apps_free(c->apps);
         g_free(c->sched);
+        g_free(c->waiters);
         ms_cond_destroy(&c->cond);
         ms_lock_destroy(&c->lock);
         g_free(w->guest[i]);
