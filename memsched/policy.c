@@ -262,7 +262,7 @@ static bool fits(MsWide level, const Fill *fills, size_t count,
 {
     MsWide sum = 0;
 
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && sum <= budget; i++) {
         sum += fill_at(level, &fills[i]);
     }
     return sum <= budget;
