@@ -211,7 +211,11 @@ class Policy(test_chaos.Chaos):
                     if (m := g.get('memory')) and
                     (m['target'] < m['min'] or m['entitlement'] < m['min'] or
                      m['stalled'] and m['allocated'] < m['min'])]
-        self.process.wait_until(lambda: not short(), 'all have their min')
+        try:
+            self.process.wait_until(lambda: not short(), 'all have their min')
+        except TimeoutError as error:
+            pool = self.process.qmp.command('query-memsched')['pool']
+            raise TimeoutError(f'{error}: {short()}, of {pool}') from None
 
     def look_closer(self):
         """All that is under test has been seen; what was touched and kept
