@@ -72,7 +72,7 @@ typedef struct Template {
     ElfW(Addr) init_array;
     size_t init_count;
     GByteArray *changed;        /* 1 for each page of constants that the loader
-                                 * changes; empty before the first copy */
+                                 * changes; NULL before the first copy */
 } Template;
 
 static pthread_mutex_t load_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -116,17 +116,25 @@ static void find_runs(GArray *runs, const char *file, off_t at, off_t end)
     }
 }
 
-static int write_runs(int to, const char *file, const GArray *runs)
+static int write_at(int to, const void *data, ssize_t length, off_t at)
 {
-    for (guint i = 0; i < runs->len; i++) {
-        const Run *run = &g_array_index(runs, Run, i);
-        ssize_t length = run->end - run->start;
-
-        if (pwrite(to, file + run->start, length, run->start) != length) {
-            return errno ? -errno : -EIO;
-        }
+    if (pwrite(to, data, length, at) != length) {
+        return errno ? -errno : -EIO;
     }
     return 0;
+}
+
+static int write_runs(int to, const char *file, const GArray *runs)
+{
+    int ret = 0;
+
+    for (guint i = 0; i < runs->len && !ret; i++) {
+        const Run *run = &g_array_index(runs, Run, i);
+
+        ret = write_at(to, file + run->start, run->end - run->start,
+                       run->start);
+    }
+    return ret;
 }
 
 /* The dynamic section of a copy: constructors have a tag that nobody knows. */
@@ -214,7 +222,6 @@ static int learn_file(const char *map, const struct stat *now, Template *t)
     forget(t);
     t->runs = g_array_new(FALSE, FALSE, sizeof(Run));
     t->dynamic = g_array_new(FALSE, FALSE, sizeof(ElfW(Dyn)));
-    t->changed = g_byte_array_new();
     ret = learn_segments(t, map, now->st_size);
     if (ret < 0) {
         forget(t);
@@ -227,13 +234,15 @@ static int learn_file(const char *map, const struct stat *now, Template *t)
 static int copy_file(int from, int to, Template *t)
 {
     struct stat now;
+    size_t length;
     char *map;
     int ret;
 
     if (fstat(from, &now) < 0) {
         return -errno;
     }
-    map = mmap(NULL, MAX(now.st_size, 1), PROT_READ, MAP_PRIVATE, from, 0);
+    length = MAX(now.st_size, 1);
+    map = mmap(NULL, length, PROT_READ, MAP_PRIVATE, from, 0);
     if (map == MAP_FAILED) {
         return -errno;
     }
@@ -242,14 +251,11 @@ static int copy_file(int from, int to, Template *t)
         ret = ftruncate(to, t->end) < 0 ? -errno : write_runs(to, map, t->runs);
     }
     if (!ret) {
-        ssize_t length = t->dynamic->len * sizeof(ElfW(Dyn));
-
-        if (pwrite(to, t->dynamic->data, length, t->dynamic_offset) !=
-            length) {
-            ret = errno ? -errno : -EIO;
-        }
+        ret = write_at(to, t->dynamic->data,
+                       t->dynamic->len * sizeof(ElfW(Dyn)),
+                       t->dynamic_offset);
     }
-    munmap(map, MAX(now.st_size, 1));
+    munmap(map, length);
     return ret;
 }
 
@@ -285,10 +291,18 @@ typedef struct Part {
     off_t offset;
 } Part;
 
-static bool has_changed(const Part *part, const char *page)
+/* 1 for each page that is not as in the file, and for a last one cut short. */
+static GByteArray *compare(const Part *part)
 {
-    return page + PAGE > part->end ||
-        memcmp(page, part->pristine + (page - part->start), PAGE) != 0;
+    GByteArray *changed = g_byte_array_new();
+
+    for (char *page = part->start; page < part->end; page += PAGE) {
+        guint8 differs = page + PAGE > part->end ||
+            memcmp(page, part->pristine + (page - part->start), PAGE) != 0;
+
+        g_byte_array_append(changed, &differs, 1);
+    }
+    return changed;
 }
 
 static int share_run(const Part *part, char *run, char *end)
@@ -302,34 +316,22 @@ static int share_run(const Part *part, char *run, char *end)
                 part->offset + (run - part->start)) == MAP_FAILED ? -errno : 0;
 }
 
-/*
- * Own what has changed, and share what has not: @known says which page is
- * which; where it is empty, they are compared and it learns.
- */
-static int own_or_share(const Part *part, GByteArray *known)
+static int own_or_share(const Part *part, const GByteArray *changed)
 {
-    bool learns = known->len == 0;
     char *run = part->start;    /* pages [run, page) are as in the file */
     int ret = 0;
 
-    for (char *page = part->start; page < part->end && !ret; page += PAGE) {
-        guint8 changed = learns ? has_changed(part, page)
-            : known->data[(page - part->start) / PAGE];
+    for (guint i = 0; i < changed->len && !ret; i++) {
+        char *page = part->start + i * PAGE;
+        char *next = MIN(page + PAGE, part->end);
 
-        if (learns) {
-            g_byte_array_append(known, &changed, 1);
-        }
-        if (changed) {
+        if (changed->data[i]) {
             ret = share_run(part, run, page);
-            own_pages(page, MIN(page + PAGE, part->end));
-            run = MIN(page + PAGE, part->end);
+            own_pages(page, next);
+            run = next;
         }
     }
-    ret = ret ? ret : share_run(part, run, part->end);
-    if (ret < 0 && learns) {
-        g_byte_array_set_size(known, 0);
-    }
-    return ret;
+    return ret ? ret : share_run(part, run, part->end);
 }
 
 /*
@@ -338,41 +340,56 @@ static int own_or_share(const Part *part, GByteArray *known)
  * constructor has written there, so in each copy the same pages have changed:
  * those with a word that the loader relocates, which is never as in the file.
  */
-static int own_segment(const ElfW(Phdr) *segment, const ElfW(Phdr) *relro,
-                       ElfW(Addr) base, int file, GByteArray *known)
+static int own_constants(const Part *part, Template *t)
 {
-    g_autoptr(GByteArray) nothing = g_byte_array_new();
+    size_t length = part->end - part->start;
+    int ret;
+
+    if (length == 0) {
+        return 0;
+    }
+    if (!t->changed) {
+        t->changed = compare(part);
+    }
+    if (mprotect(part->start, length, PROT_READ | PROT_WRITE) < 0) {
+        return -errno;
+    }
+    ret = own_or_share(part, t->changed);
+    if (!ret && mprotect(part->start, length, PROT_READ) < 0) {
+        ret = -errno;
+    }
+    return ret;
+}
+
+static int own_data(const Part *part)
+{
+    g_autoptr(GByteArray) changed = compare(part);
+
+    return own_or_share(part, changed);
+}
+
+static int own_segment(const ElfW(Phdr) *segment, const ElfW(Phdr) *relro,
+                       ElfW(Addr) base, int file, Template *t)
+{
     char *start = (char *)((base + segment->p_vaddr) & ~(PAGE - 1));
     char *end = (char *)(base + segment->p_vaddr + segment->p_filesz);
     char *closed_end = relro
         ? (char *)((base + relro->p_vaddr + relro->p_memsz) & ~(PAGE - 1))
         : start;
-    Part part = {
-        .start = start, .end = closed_end, .file = file,
-        .offset = segment->p_offset & ~(PAGE - 1),
-    };
-    void *pristine = mmap(NULL, end - start, PROT_READ, MAP_PRIVATE, file,
-                          part.offset);
-    int ret = 0;
+    off_t offset = segment->p_offset & ~(PAGE - 1);
+    char *pristine = mmap(NULL, end - start, PROT_READ, MAP_PRIVATE, file,
+                          offset);
+    Part constants = { start, closed_end, pristine, file, offset };
+    Part data = { closed_end, end, pristine + (closed_end - start), file,
+                  offset + (closed_end - start) };
+    int ret;
 
     if (pristine == MAP_FAILED) {
         return -errno;
     }
-    part.pristine = pristine;
-    if (closed_end > start) {
-        ret = mprotect(start, closed_end - start, PROT_READ | PROT_WRITE) < 0
-            ? -errno : own_or_share(&part, known);
-        if (!ret && mprotect(start, closed_end - start, PROT_READ) < 0) {
-            ret = -errno;
-        }
-    }
+    ret = own_constants(&constants, t);
     if (!ret) {
-        part = (Part) {
-            .start = closed_end, .end = end, .file = file,
-            .offset = part.offset + (closed_end - start),
-            .pristine = part.pristine + (closed_end - start),
-        };
-        ret = own_or_share(&part, nothing);
+        ret = own_data(&data);
     }
     munmap(pristine, end - start);
     return ret;
@@ -400,7 +417,7 @@ static int detach_copy(const struct link_map *map, int file, int memfd,
     for (size_t i = 0; i < count && !ret; i++) {
         if (copy[i].p_type == PT_LOAD) {
             ret = copy[i].p_flags & PF_W
-                ? own_segment(&copy[i], relro, map->l_addr, file, t->changed)
+                ? own_segment(&copy[i], relro, map->l_addr, file, t)
                 : share_segment(&copy[i], map->l_addr, file);
         }
     }
