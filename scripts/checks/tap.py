@@ -46,11 +46,13 @@ def parse(name, text):
                 outcome.skipped.append((name, planned.group(2) or
                                         'has no test for this build'))
             continue
+        # What a program says of a result stands before it, and of a Python
+        # exception its last line tells most.
+        note = SAID.match(line)
+        if note:
+            said = note.group(1)
         found = LINE.match(line)
         if not found:
-            # What a program says of a result stands before it, and of a
-            # Python exception its last line tells most.
-            said = (SAID.match(line) or [line, said])[1]
             continue
         count += 1
         why, said = said, ''

@@ -100,7 +100,7 @@ class Errors:
         addresses."""
         broken = [gpa for gpa in self.addresses(rows, each)
                   if self.inject(gpa)]
-        for kind in self.classify(broken):
+        for _, kind in zip(broken, self.classify(broken), strict=True):
             self.kinds[kind] += 1
         return broken
 
