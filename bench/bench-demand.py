@@ -30,16 +30,14 @@ TOP = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TOP / 'tests'), str(TOP / 'bench')]
 
 from figures import row, run, say, warm  # noqa: E402
-from lib import guests  # noqa: E402
-from lib.guests import (GuestError, MIB, Process, QmpClosed,  # noqa: E402
-                        QmpTimeout, StockProcess)
+from lib import demand, guests  # noqa: E402
+from lib.demand import (GUEST_MIB, MIB, MIN_MIB, NAMES,  # noqa: E402
+                        POOL_MIB)
+from lib.guests import (GuestError, QmpClosed, QmpTimeout,  # noqa: E402
+                        StockProcess)
 from lib.recorded import Recorded, draw  # noqa: E402
 
 OUT = TOP / 'build/bench'
-GUEST_MIB = 512
-NAMES = ('a', 'b', 'c')
-POOL_MIB = len(NAMES) * GUEST_MIB * 60 // 100
-MIN_MIB = 96
 BASE_MIB, PEAK_MIB = 24, 256
 MISS_US, KEEP_MIB = 3000, 40
 PEAK_S, TOGETHER_S = 20, 30
@@ -166,12 +164,8 @@ def stock(memory_mib, script, path):
 
 
 def ours(path):
-    with Process(POOL_MIB, 'policy=idle-tax,interval=500') as process:
-        everyone = [guests.Guest(n, process.folder, GUEST_MIB) for n in NAMES]
-        for guest in everyone:
-            process.start(guest, MIN_MIB)
-        for guest in everyone:
-            process.wait_up(guest)
+    with demand.new_process() as process:
+        everyone = demand.boot(process)
         with Recorded(process, path) as recorded:
             figures = Demand(everyone).play()
             samples = recorded.samples()

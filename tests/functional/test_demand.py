@@ -14,33 +14,23 @@ sys.dont_write_bytecode = True
 TOP = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TOP / 'tests'), str(TOP / 'scripts')]
 
-from lib import guests, tap  # noqa: E402
-from lib.guests import CTL, MIB, Process, wait_for  # noqa: E402
+from lib import demand, guests, tap  # noqa: E402
+from lib.demand import MIB, NAMES  # noqa: E402
+from lib.guests import CTL  # noqa: E402
 from lib.recorded import Recorded  # noqa: E402
 
-GUEST_MIB = 512
-MIN_MIB = 96
-POOL_MIB = 3 * GUEST_MIB * 60 // 100
 TESTED_MIB = 48             # under test all the time
 PEAK_MIB = 224              # and so much while demand peaks
 PEAK_LIMIT_S = 180
 
 
 class Demand(unittest.TestCase):
-    NAMES = ('a', 'b', 'c')
-
     @classmethod
     def setUpClass(cls):
         guests.ensure_image()
-        cls.process = Process(POOL_MIB, 'policy=idle-tax,interval=500')
+        cls.process = demand.new_process()
         cls.addClassCleanup(cls.process.close)
-        for name in cls.NAMES:
-            cls.process.start(guests.Guest(name, cls.process.folder,
-                                           GUEST_MIB), MIN_MIB)
-        for name in cls.NAMES:
-            guest = cls.process.guests[name]
-            cls.process.wait_up(guest)
-            guest.memtest(TESTED_MIB, seed=ord(name) << 32)
+        demand.boot(cls.process, TESTED_MIB)
 
     def memory(self, guest):
         return self.process.memory(guest.name)
@@ -65,7 +55,7 @@ class Demand(unittest.TestCase):
         return done.stdout
 
     def test_memory_follows_demand_and_comes_back(self):
-        everyone = [self.process.guests[n] for n in self.NAMES]
+        everyone = [self.process.guests[n] for n in NAMES]
         record = self.process.folder / 'run.jsonl'
         with Recorded(self.process, record) as recorded:
             for guest in everyone + everyone[:1]:
