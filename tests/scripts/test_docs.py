@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """scripts/lint-docs.py finds gaps, and references to nothing."""
 
-import importlib.util
 import sys
 import tempfile
 import unittest
@@ -12,12 +11,9 @@ sys.dont_write_bytecode = True
 TOP = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / 'tests'))
 
-from lib import tap  # noqa: E402
+from lib import script, tap  # noqa: E402
 
-SPEC = importlib.util.spec_from_file_location('docs',
-                                              TOP / 'scripts/lint-docs.py')
-docs = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(docs)
+docs = script.load('lint-docs.py')
 
 
 class Docs(unittest.TestCase):

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """scripts/lint-layering.py finds what it is there to find."""
 
-import importlib.util
 import sys
 import unittest
 from pathlib import Path
@@ -11,12 +10,9 @@ sys.dont_write_bytecode = True
 TOP = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / 'tests'))
 
-from lib import tap  # noqa: E402
+from lib import script, tap  # noqa: E402
 
-SPEC = importlib.util.spec_from_file_location(
-    'layering', TOP / 'scripts/lint-layering.py')
-layering = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(layering)
+layering = script.load('lint-layering.py')
 
 
 def library(name, text):

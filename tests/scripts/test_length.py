@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """scripts/lint-length.py finds what it is there to find."""
 
-import importlib.util
 import sys
 import unittest
 from pathlib import Path
@@ -11,12 +10,9 @@ sys.dont_write_bytecode = True
 TOP = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / 'tests'))
 
-from lib import tap  # noqa: E402
+from lib import script, tap  # noqa: E402
 
-SPEC = importlib.util.spec_from_file_location(
-    'length', TOP / 'scripts/lint-length.py')
-length = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(length)
+length = script.load('lint-length.py')
 
 
 def c_function(lines=1, parameters='void', name='work'):
