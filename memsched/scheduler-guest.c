@@ -97,7 +97,7 @@ static void take_manual(MemSchedClient *client, MsSchedGuest *record)
         ms_lock(&ms->ledger_lock);
         record->base_pages = pages;
         record->known = true;
-        record->manual = pages > 0;
+        record->manual_pages = pages;
         /* Asked for after it ran short. */
         record->oom_deflates = oom_deflates;
         ms_unlock(&ms->ledger_lock);
@@ -198,6 +198,20 @@ static void back_off_locked(Look *l, uint64_t oom_deflates,
     }
 }
 
+/*
+ * What is counted into its balloon by transfers may have been in it before, and
+ * left it unasked: the sum would grow with each time round.  Only an operator's
+ * word steers a guest below its min.
+ */
+static void keep_min_locked(MemSchedClient *client, MsSchedGuest *record)
+{
+    uint64_t ram = atomic_load(&client->ram_pages);
+    uint64_t most = ram - MIN(client->account.min, ram);
+
+    record->base_pages = MIN(record->base_pages,
+                             MAX(most, record->manual_pages));
+}
+
 static void look(MsSched *sched, MemSchedClient *client, Look *l,
                  uint64_t now_ns)
 {
@@ -218,6 +232,7 @@ static void look(MsSched *sched, MemSchedClient *client, Look *l,
     ballooned = ms_pages_ballooned(&pages);
     settle_locked(l, ballooned);
     back_off_locked(l, oom_deflates, ballooned);
+    keep_min_locked(client, l->record);
     extra = client->account.claim > l->sums.outstanding
             ? client->account.claim - l->sums.outstanding : 0;
     if (extra > 0 &&

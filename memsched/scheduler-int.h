@@ -48,8 +48,8 @@ typedef struct MsSchedGuest {
     bool settle;                /* what its balloon holds now, stays in it */
     bool gone;
     uint64_t oom_deflates;      /* seen so far */
-    bool manual;                /* an operator has said what its balloon is to
-                                   hold */
+    uint64_t manual_pages;      /* what an operator has said that its balloon
+                                   is to hold; 0: the policy's to say */
     MsRates rates;              /* at which it gave */
     uint64_t hold_ns;           /* until then it keeps what one moved to it */
 

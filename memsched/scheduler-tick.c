@@ -165,7 +165,7 @@ static void snapshot(MsSched *sched, MemSchedClient *client,
     g.min = client->account.min;
     g.max = MIN(client->account.max, ram);
     hold_ns = record->hold_ns;
-    if (record->manual) {
+    if (record->manual_pages > 0) {
         /* So much of it is the operator's, and its size is his word. */
         g.held = true;
         g.max = ms_less(g.max, record->base_pages);

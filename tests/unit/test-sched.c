@@ -306,6 +306,42 @@ static void test_a_guest_out_of_memory_is_not_asked_again(void)
     world_free(w);
 }
 
+/*
+ * It takes back what it gave, and is asked while it gives that again: both
+ * count into its balloon, and with time that would be more than it has.
+ */
+static void test_a_balloon_refilled_in_turn_leaves_the_min(void)
+{
+    World *w = world_new();
+    MemSched *ms = w->ms;
+    Guest *a = w->guest[0];
+    uint64_t most = 49000 * 4096;
+    MsGrant got;
+
+    for (unsigned turn = 0; turn < 4; turn++) {
+        world_transfer(w, 15000, 0);
+        g_assert_cmpuint(a->balloon_bytes, <=, most);
+        world_capture(w, 15000);
+        ms_sched_step(w->sched);
+        g_assert_cmpuint(a->balloon_bytes, <=, most);
+        world_populate(w, 15000);
+        ms_lock(&ms->ledger_lock);
+        ms_ledger_grant(&ms->ledger, &a->client.account, 15000, 0, 0, &got);
+        ms_ledger_capture(&ms->ledger, &w->guest[1]->client.account, 15000);
+        ms_unlock(&ms->ledger_lock);
+        g_assert_cmpuint(got.pages, ==, 15000);
+    }
+    ms_sched_step(w->sched);
+    g_assert_cmpuint(a->balloon_bytes, ==, most);
+    g_assert_cmpuint(atomic_load(&a->client.target_bytes), ==, 1000 * 4096);
+
+    /* An operator may. */
+    memsched_client_balloon_manual(&a->client, 49500 * 4096);
+    ms_sched_step(w->sched);
+    g_assert_cmpuint(atomic_load(&a->client.target_bytes), ==, 500 * 4096);
+    world_free(w);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -331,6 +367,8 @@ int main(int argc, char **argv)
                     test_the_hosts_state_follows_the_pool_with_an_event);
     g_test_add_func("/options-change-all-or-nothing",
                     test_options_change_all_or_nothing);
+    g_test_add_func("/a-balloon-refilled-in-turn-leaves-the-min",
+                    test_a_balloon_refilled_in_turn_leaves_the_min);
     g_test_add_func("/a-guest-out-of-memory-is-not-asked-again",
                     test_a_guest_out_of_memory_is_not_asked_again);
     return g_test_run();
