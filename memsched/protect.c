@@ -214,9 +214,12 @@ static void unit_of(MsProtect *protect, uint64_t page, MsPageSet *ret_set)
     ms_unlock(&protect->lock);
 }
 
-/* *ret_set: all of the unit, less what is broken. */
+/*
+ * *ret_set: all of the unit, less what is broken.  @counter (may be NULL): of
+ * what leaves so, counted before a writer that waits for it goes on.
+ */
 static uint64_t leave_unit(MsProtect *protect, uint64_t page,
-                           MsPageSet *ret_set)
+                           MsCounter *counter, MsPageSet *ret_set)
 {
     MemSchedRegion *region = protect->region;
     uint64_t frame = page / FRAME_PAGES, pages;
@@ -226,6 +229,9 @@ static uint64_t leave_unit(MsProtect *protect, uint64_t page,
     if (pages > 0) {
         note_heat(protect, frame,
                   ms_protect_settings(region->client).cool_ms);
+        if (counter) {
+            ms_count(counter, pages);
+        }
         ms_protect_open(region, frame, ret_set, true);
     }
     return pages;
@@ -235,7 +241,7 @@ uint64_t ms_protect_leave_unit(MsProtect *protect, uint64_t page)
 {
     MsPageSet set;
 
-    return leave_unit(protect, page, &set);
+    return leave_unit(protect, page, NULL, &set);
 }
 
 /* The region is entered. */
@@ -262,11 +268,11 @@ static void serve_write(MemSchedRegion *region, uint64_t page)
     if (protect) {
         /* Before the page is open: what it holds is the disk's no longer. */
         disk = ms_protect_disk_written(protect, page);
-        pages = leave_unit(protect, page, &set);
+        pages = leave_unit(protect, page,
+                           &client->protect_stats.left_by_write, &set);
         if (pages == 0 && disk) {
             note_heat(protect, frame, ms_protect_settings(client).cool_ms);
         }
-        ms_count(&client->protect_stats.left_by_write, pages);
     }
     if (pages == 0 || !ms_pageset_has(&set, page % FRAME_PAGES)) {
         /* It has left by other ways: no writer waits for ever. */
