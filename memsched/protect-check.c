@@ -57,37 +57,34 @@ static MsLook look_at_parity(MsProtect *protect, MsWork *work,
 void ms_row_look(MsProtect *protect, MsWork *work, const MsGroup *group,
                  unsigned page, MsRowLook *ret_look)
 {
-    MsParityRow row = { .bytes = PAGE };
-    bool all = true, bad[MS_PARITY_PAGES];
+    MsParityRow known = { .bytes = PAGE };
+    bool all = true;
+    MsRow row;
 
     *ret_look = (MsRowLook) { 0 };
-    for (unsigned s = 0; s < protect->stripes.size; s++) {
-        const MsMember *m = group->member[s];
-        char *buf = work->page[row.count];
+    ms_row_members(protect, group, page, &row);
+    for (unsigned i = 0; i < row.count; i++) {
+        const MsMember *m = row.member[i];
+        char *buf = work->page[known.count];
+        MsLook look = look_at_member(protect, m, page, buf);
 
-        if (m == NULL || !ms_pageset_has(&m->in, page)) {
-            continue;
-        }
-        ret_look->member[s] = look_at_member(protect, m, page, buf);
-        if (ret_look->member[s] == MS_LOOK_RIGHT) {
-            row.slot[row.count] = m->slot;
-            row.page[row.count++] = buf;
+        ret_look->member[m->slot] = look;
+        ret_look->frame[m->slot] = m->frame;
+        if (look == MS_LOOK_RIGHT) {
+            known.slot[known.count] = m->slot;
+            known.page[known.count++] = buf;
         } else {
             all = false;
         }
     }
-    ret_look->pages = row.count;
-    ms_lock(&protect->lock);
-    for (unsigned k = 0; k < protect->stripes.parities; k++) {
-        bad[k] = ms_pageset_has(&group->bad[k], page);
+    ret_look->pages = known.count;
+    if (all && known.count > 0) {
+        ms_parity_build(ms_parity_best(), &known, (void *const *)work->out);
     }
-    ms_unlock(&protect->lock);
-    if (all && row.count > 0) {
-        ms_parity_build(ms_parity_best(), &row, (void *const *)work->out);
-    }
-    for (unsigned k = 0; k < protect->stripes.parities && group->count[page];
+    for (unsigned k = 0; k < protect->stripes.parities && row.count > 0;
          k++) {
-        ret_look->parity[k] = bad[k] ? MS_LOOK_NONE : !all ? MS_LOOK_UNKNOWN
+        ret_look->parity[k] = row.bad[k] ? MS_LOOK_NONE
+                              : !all ? MS_LOOK_UNKNOWN
                               : look_at_parity(protect, work, group, k, page);
         ret_look->pages += ret_look->parity[k] == MS_LOOK_RIGHT;
     }

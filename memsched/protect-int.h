@@ -112,6 +112,20 @@ void ms_rows_end_locked(MsProtect *protect, MsGroup *group,
 /* Rows are the caller's in all of these; no lock held. */
 
 /*
+ * A row as its owner may use it without a lock.  Members of other rows alone
+ * come and go, and are freed, meanwhile: a group's table is not to be read.
+ */
+typedef struct MsRow {
+    unsigned count;
+    MsMember *member[MS_PARITY_SLOTS];  /* they stay while the row is busy */
+    bool gone[MS_PARITY_SLOTS];         /* as it was when asked */
+    bool bad[MS_PARITY_PAGES];          /* or not of this scheme */
+} MsRow;
+
+void ms_row_members(MsProtect *protect, const MsGroup *group, unsigned page,
+                    MsRow *row);
+
+/*
  * The content that @member's page should have, from the others of its stripe,
  * verified: in @work->out[0].  -EIO: not to be had.
  */
@@ -156,6 +170,7 @@ typedef enum MsLook {
 
 typedef struct MsRowLook {
     unsigned pages;             /* that were read */
+    uint64_t frame[MS_PARITY_SLOTS];    /* of a member that is not NONE */
     MsLook member[MS_PARITY_SLOTS];
     MsLook parity[MS_PARITY_PAGES];
 } MsRowLook;

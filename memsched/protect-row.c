@@ -268,16 +268,8 @@ static void write_parity(MsProtect *protect, MsGroup *group, unsigned k,
 
 /* ---- one row ---- */
 
-typedef struct Row {
-    unsigned count;
-    MsMember *member[MS_PARITY_SLOTS];
-    bool gone[MS_PARITY_SLOTS];
-    bool bad[MS_PARITY_PAGES];
-} Row;
-
-/* Who is in; what may change while the row is busy is copied. */
-static void look_at_row(MsProtect *protect, const MsGroup *group,
-                        unsigned page, Row *row)
+void ms_row_members(MsProtect *protect, const MsGroup *group, unsigned page,
+                    MsRow *row)
 {
     row->count = 0;
     ms_lock(&protect->lock);
@@ -309,7 +301,7 @@ static bool read_member(MsProtect *protect, const MsMember *member,
 }
 
 /* All of the row but @except: known ones to @known, others to @ret_lost. */
-static unsigned read_row(MsProtect *protect, MsWork *work, const Row *row,
+static unsigned read_row(MsProtect *protect, MsWork *work, const MsRow *row,
                          unsigned page, const MsMember *except,
                          MsParityRow *known, MsMember **ret_lost)
 {
@@ -333,7 +325,7 @@ static unsigned read_row(MsProtect *protect, MsWork *work, const Row *row,
 }
 
 static void read_parity(MsProtect *protect, MsWork *work, MsGroup *group,
-                        const Row *row, unsigned page, MsParityRow *known)
+                        const MsRow *row, unsigned page, MsParityRow *known)
 {
     const MsSys *sys = protect->region->ms->sys;
 
@@ -381,9 +373,9 @@ int ms_row_rebuild(MsProtect *protect, MsWork *work, MsMember *member,
     MsMember *lost[MS_PARITY_SLOTS + 1] = { member };
     MsParityRow known = { .bytes = PAGE };
     unsigned count;
-    Row row;
+    MsRow row;
 
-    look_at_row(protect, member->group, page, &row);
+    ms_row_members(protect, member->group, page, &row);
     count = 1 + read_row(protect, work, &row, page, member, &known, lost + 1);
     read_parity(protect, work, member->group, &row, page, &known);
     if (rebuild_with(work, &known, lost, count, page)) {
@@ -420,11 +412,11 @@ void ms_row_recompute(MsProtect *protect, MsWork *work, MsGroup *group,
     void *parity[MS_PARITY_PAGES] = { NULL };
     MsPageSet one;
     unsigned count;
-    Row row;
+    MsRow row;
 
     ms_pageset_clear(&one);
     ms_pageset_add(&one, page, 1);
-    look_at_row(protect, group, page, &row);
+    ms_row_members(protect, group, page, &row);
     count = read_row(protect, work, &row, page, except, &known, lost);
     if (count > 0 && except == NULL) {
         read_parity(protect, work, group, &row, page, &known);

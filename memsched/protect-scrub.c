@@ -169,8 +169,7 @@ static void look_at_row(Step *step, unsigned page)
     ms_row_look(protect, step->work, step->group, page, &look);
     step->pages += look.pages;
     for (unsigned s = 0; s < protect->stripes.size; s++) {
-        const MsMember *member = step->group->member[s];
-        uint64_t at = member ? member->frame * FRAME_PAGES + page : 0;
+        uint64_t at = look.frame[s] * FRAME_PAGES + page;
 
         if (look.member[s] == MS_LOOK_RIGHT) {
             right = at;
