@@ -89,6 +89,8 @@ static void hook_give_back(void)
     memsched_ram_release();
     instance_resources_release();
     instance_heap_release();
+    /* Last: whatever of GLib runs here may ask for one. */
+    instance_keys_release();
 }
 
 static const InstanceHooks hooks = {

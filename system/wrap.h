@@ -59,6 +59,9 @@ void G_NORETURN instance_exit(int status, bool failed);
 /* wrap-resource.c: descriptors and mappings that the copy still has. */
 void instance_resources_release(void);
 
+/* wrap-key.c: keys of thread-specific data that the copy still has. */
+void instance_keys_release(void);
+
 /* wrap-heap.c: everything that the copy has allocated is gone. */
 void instance_heap_release(void);
 

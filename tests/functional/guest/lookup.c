@@ -7,11 +7,12 @@
  *
  * Looks up pages of MIB, at random, for ever.  One that it has in its cache is
  * checked; one that it has not is fetched from somebody slow, which takes
- * MISS_US, and is kept if the guest then still has KEEP_MIB available.  Where
- * the guest has less, something is dropped, so the program goes on in any
- * guest.  Its work is `ops`, what it has in its cache `filled`; p50_us and
- * p99_us are of all lookups so far, from one to the next: a page that is
- * waited for counts, whoever is waited for.
+ * MISS_US, with the block of 64 KiB around it, which is kept if the guest then
+ * still has KEEP_MIB available.  Where the guest has less, something is
+ * dropped, so the program goes on in any guest.  Its work is `ops`, the pages
+ * that it has in its cache are `filled`; p50_us and p99_us are of all lookups
+ * so far, from one to the next: a page that is waited for counts, whoever is
+ * waited for.
  *
  * One thread.  Latencies are counted in buckets a sixteenth apart.
  */
@@ -28,13 +29,15 @@ enum {
     READ_WORDS = 32,            /* an emulated CPU needs 10 us for all */
     BUCKETS = 64 * 16,
     LOOK_US = 20000,            /* between two looks at what is available */
-    DROP_PAGES = 256,
+    BLOCK_PAGES = 16,
+    BLOCK_WORDS = BLOCK_PAGES * WORDS,
+    DROP_BLOCKS = 16,
 };
 
 typedef struct Lookup {
     uint64_t *words;
-    uint8_t *present;
-    uint64_t pages, cached, random;
+    uint8_t *present;           /* of each block */
+    uint64_t blocks, cached, random;
     uint64_t keep_kib, available_kib;
     uint64_t looked_us;
     uint64_t counts[BUCKETS], total;
@@ -120,31 +123,33 @@ static void look_at_memory(Lookup *l, uint64_t at_us)
 
 static void drop(Lookup *l)
 {
-    uint64_t from = next_random(l) % l->pages;
+    uint64_t from = next_random(l) % l->blocks, i;
 
-    for (uint64_t i = 0; i < DROP_PAGES && from + i < l->pages; i++) {
-        l->cached -= l->present[from + i];
-        l->present[from + i] = 0;
+    for (i = from; i < from + DROP_BLOCKS && i < l->blocks; i++) {
+        l->cached -= l->present[i];
+        l->present[i] = 0;
     }
-    madvise(l->words + from * WORDS,
-            (from + DROP_PAGES < l->pages ? DROP_PAGES : l->pages - from) *
-            PAGE_BYTES, MADV_DONTNEED);
-    l->status->filled = l->cached;
+    madvise(l->words + from * BLOCK_WORDS,
+            (i - from) * BLOCK_PAGES * PAGE_BYTES, MADV_DONTNEED);
+    l->status->filled = l->cached * BLOCK_PAGES;
 }
 
-static void fetch(Lookup *l, uint64_t page, useconds_t miss_us)
+static void fetch(Lookup *l, uint64_t block, useconds_t miss_us)
 {
-    uint64_t *words = l->words + page * WORDS;
+    uint64_t first = block * BLOCK_PAGES;
 
     usleep(miss_us);
     if (l->available_kib < l->keep_kib) {
         return;
     }
-    for (int i = 0; i < WORDS; i++) {
-        words[i] = page ^ i;
+    for (uint64_t page = first; page < first + BLOCK_PAGES; page++) {
+        for (int i = 0; i < WORDS; i++) {
+            l->words[page * WORDS + i] = page ^ i;
+        }
     }
-    l->present[page] = 1;
-    l->status->filled = ++l->cached;
+    l->present[block] = 1;
+    l->cached++;
+    l->status->filled = l->cached * BLOCK_PAGES;
 }
 
 static void check(Lookup *l, uint64_t page)
@@ -163,19 +168,19 @@ static int prepare(Lookup *l, char **argv)
 {
     uint64_t bytes = strtoull(argv[2], NULL, 0) << 20;
 
-    l->pages = bytes / PAGE_BYTES;
+    l->blocks = bytes / (BLOCK_PAGES * PAGE_BYTES);
     l->keep_kib = strtoull(argv[4], NULL, 0) << 10;
     l->random = 88172645463325252ull;
     l->status = status_map(argv[1]);
     l->meminfo = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
-    l->present = calloc(l->pages, 1);
+    l->present = calloc(l->blocks, 1);
     l->words = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (!l->status || l->meminfo < 0 || !l->pages || !l->present ||
+    if (!l->status || l->meminfo < 0 || !l->blocks || !l->present ||
         l->words == MAP_FAILED) {
         return -1;
     }
-    l->status->pages = l->pages;
+    l->status->pages = l->blocks * BLOCK_PAGES;
     return 0;
 }
 
@@ -193,12 +198,12 @@ int main(int argc, char **argv)
     last_us = now_us();
     look_at_memory(&l, last_us);
     while (1) {
-        uint64_t page = next_random(&l) % l.pages, at_us;
+        uint64_t page = next_random(&l) % (l.blocks * BLOCK_PAGES), at_us;
 
-        if (l.present[page]) {
+        if (l.present[page / BLOCK_PAGES]) {
             check(&l, page);
         } else {
-            fetch(&l, page, miss_us);
+            fetch(&l, page / BLOCK_PAGES, miss_us);
         }
         at_us = now_us();
         count(&l, at_us - last_us);
