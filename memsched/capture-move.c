@@ -102,22 +102,6 @@ static void move_huge(MsCapture *c, unsigned index)
     }
 }
 
-static int discard_guest(MsCapture *c, char *address, unsigned pages)
-{
-    const MsSys *sys = c->region->ms->sys;
-    size_t bytes = (size_t)pages << MEMSCHED_PAGE_SHIFT;
-    int ret = -EACCES;
-
-    if (c->region->shared) {
-        ret = sys->madvise(sys, address, bytes, MADV_REMOVE);
-    }
-    /* A private mapping, of a file too: its pages are nobody else's. */
-    if (ret == -EACCES) {
-        ret = sys->madvise(sys, address, bytes, MADV_DONTNEED);
-    }
-    return ret;
-}
-
 /*
  * Pages [page, page + count) of the guest to positions from r->used on, around
  * whatever does not move.  False: this frame is better left alone now.
@@ -157,7 +141,8 @@ static bool move_segment(MsCapture *c, MsCaptureRun *r, unsigned page,
             break;
         case MS_MOVE_FAULT:
             if (!ms_capture_is_dead(c) ||
-                discard_guest(c, ms_capture_address(c, f, page + done), 1)) {
+                ms_region_discard(c->region,
+                                  ms_capture_address(c, f, page + done), 1)) {
                 return false;
             }
             /* Broken, and nobody needs its content: as a hole. */
@@ -195,7 +180,7 @@ static bool discard_segment(MsCapture *c, MsCaptureRun *r, unsigned page,
     c->flushes++;
     if (c->home) {
         /* Nobody wants it any more: first give, then take. */
-        discard_guest(c, address, count);
+        ms_region_discard(c->region, address, count);
         if (ms_pool_fill(pool, &r->run, at, count) == 0) {
             ms_pageset_add(&r->arrived, at, count);
         }
@@ -204,7 +189,7 @@ static bool discard_segment(MsCapture *c, MsCaptureRun *r, unsigned page,
     if (ms_pool_fill(pool, &r->run, at, count) < 0) {
         return true;
     }
-    if (discard_guest(c, address, count) < 0) {
+    if (ms_region_discard(c->region, address, count) < 0) {
         ms_pool_discard(pool, &r->run, at, count);
         return true;
     }

@@ -554,6 +554,7 @@ void memsched_client_ending(MemSchedClient *client)
         memsched_client_set_machine(client, NULL, NULL);
         ms_lock(&client->lock);
         detach_locked(client);
+        ms_cond_broadcast(&client->cond);       /* memsched_disk_free() */
         ms_unlock(&client->lock);
         ms_apps_end(client->apps);
         ms_refills_abandon(client);

@@ -90,6 +90,7 @@ struct MemSchedClient {
     uint32_t disks_made;        /* its disks' numbers: 1, 2, ... */
     _Atomic bool disk_wanted;
     MsProtectStats protect_stats;
+    uint64_t join_ns;           /* no page joins before; the protector's */
 
     /* fault queue, client->lock */
     MsWaiter *waiters;

@@ -87,31 +87,33 @@ static void destroy(MemSchedDisk *disk)
     g_free(disk);
 }
 
-void memsched_disk_free(MemSchedDisk *disk)
+bool memsched_disk_free(MemSchedDisk *disk)
 {
     MemSchedClient *client;
 
     if (disk == NULL) {
-        return;
+        return true;
     }
     client = disk->client;
     ms_lock(&client->lock);
-    if (disk->reads > 0 && atomic_load(&client->ending)) {
+    disk->closing = true;
+    while (disk->reads > 0 && !atomic_load(&client->ending)) {
+        ms_cond_wait(&client->cond, &client->lock);
+    }
+    if (disk->reads > 0) {
         /* The thread that would answer may be gone: ms_disks_end(). */
         ms_unlock(&client->lock);
-        return;
+        return false;
     }
     for (size_t i = 0; i < client->disks_count; i++) {
         if (client->disks[i] == disk) {
             client->disks[i] = client->disks[--client->disks_count];
         }
     }
-    while (disk->reads > 0) {
-        ms_cond_wait(&client->cond, &client->lock);
-    }
     ms_unlock(&client->lock);
     forget_everywhere(disk, 0, UINT64_MAX);
     destroy(disk);
+    return true;
 }
 
 void ms_disks_end(MemSchedClient *client)
@@ -133,7 +135,7 @@ MemSchedDisk *ms_disk_take(MemSchedClient *client, uint32_t number)
     ms_lock(&client->lock);
     for (size_t i = 0; i < client->disks_count &&
          !atomic_load(&client->ending); i++) {
-        if (client->disks[i]->number == number) {
+        if (client->disks[i]->number == number && !client->disks[i]->closing) {
             disk = client->disks[i];
             disk->reads++;
         }

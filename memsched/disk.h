@@ -24,6 +24,7 @@ struct MemSchedDisk {
     MemSchedDiskOps ops;
     void *opaque;
     unsigned reads;             /* that are not answered; client->lock */
+    bool closing;               /* there are no more; client->lock */
     _Atomic bool noted;         /* pages have been, ever */
 
     MsLock lock;                /* leaf: what follows */

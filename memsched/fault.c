@@ -112,7 +112,8 @@ typedef struct Touch {
     uint64_t page;
     uint64_t since_ns;
     unsigned grant_flags;
-    bool device;                /* not a vCPU's thread */
+    uint32_t thread_id;
+    bool device;                /* not a vCPU's thread; known once refused */
 } Touch;
 
 typedef enum Outcome {
@@ -207,8 +208,25 @@ static Outcome look(MemSchedRegion *region, uint64_t page, MsPopulate *p)
     return outcome;
 }
 
+/*
+ * QEMU names its vCPUs' threads "CPU n/accelerator", or "ALL CPUs/TCG" where
+ * one thread runs all; a guest's id may stand before it.  Everybody else who
+ * touches guest RAM is a device, and may use the give-allowance: a main loop
+ * that waits for memory could not process the guest's next inflate.
+ */
+static bool is_device_thread(FaultThread *t, uint32_t tid)
+{
+    char path[64], name[32];
+
+    g_snprintf(path, sizeof(path), "/proc/self/task/%" PRIu32 "/comm", tid);
+    return tid != 0 &&
+           ms_sys_read_file(t->ms->sys, path, name, sizeof(name)) > 0 &&
+           strstr(name, "CPU") == NULL;
+}
+
 /* Not queued for nothing: whom the ledger refuses waits in his own place. */
-static Outcome serve_swapped(MemSchedRegion *region, const Touch *touch)
+static Outcome serve_swapped(FaultThread *t, MemSchedRegion *region,
+                             const Touch *touch)
 {
     MemSched *ms = region->ms;
     MsSwapinTouch queued = {
@@ -223,6 +241,11 @@ static Outcome serve_swapped(MemSchedRegion *region, const Touch *touch)
     ms_unlock(&ms->ledger_lock);
     if (!may) {
         return REFUSED;
+    }
+    /* What is there now may be gone when the page has been read. */
+    if (!queued.device && is_device_thread(t, touch->thread_id)) {
+        queued.device = true;
+        queued.grant_flags |= MS_GRANT_ALLOWANCE;
     }
     ms_swapin_queue(ms->swapin, &queued);
     return SWAPPED;
@@ -249,7 +272,7 @@ static Outcome serve_page(FaultThread *t, MemSchedRegion *region,
     bool touched;
 
     if (outcome == SWAPPED) {
-        return serve_swapped(region, touch);
+        return serve_swapped(t, region, touch);
     }
     if (outcome == SAMPLED) {
         return serve_sampled(t, region, touch);
@@ -284,29 +307,13 @@ static Outcome serve_page(FaultThread *t, MemSchedRegion *region,
     return outcome;
 }
 
-/*
- * QEMU names its vCPUs' threads "CPU n/accelerator", or "ALL CPUs/TCG" where
- * one thread runs all; a guest's id may stand before it.  Everybody else who
- * touches guest RAM is a device, and may use the give-allowance: a main loop
- * that waits for memory could not process the guest's next inflate.
- */
-static bool is_device_thread(FaultThread *t, uint32_t tid)
-{
-    char path[64], name[32];
-
-    g_snprintf(path, sizeof(path), "/proc/self/task/%" PRIu32 "/comm", tid);
-    return tid != 0 &&
-           ms_sys_read_file(t->ms->sys, path, name, sizeof(name)) > 0 &&
-           strstr(name, "CPU") == NULL;
-}
-
 static void serve_event(FaultThread *t, MemSchedClient *client,
                         const MsFault *fault)
 {
     MemSched *ms = t->ms;
     uint64_t start_ns = now_ns(ms), page, ns;
     Touch touch = {
-        .since_ns = start_ns,
+        .since_ns = start_ns, .thread_id = fault->thread_id,
         .grant_flags = ms_client_may_use_allowance(client)
                        ? MS_GRANT_ALLOWANCE : 0,
     };

@@ -224,17 +224,37 @@ int ms_pagemap_is_huge(const MsPagemap *map, const void *frame)
            == MS_ABI_PAGE_HUGE;
 }
 
+int ms_pagemap_until_hole(const MsPagemap *map, const void *address,
+                          unsigned pages)
+{
+    uint64_t entry[64];
+    uint64_t index = (uintptr_t)address >> MEMSCHED_PAGE_SHIFT;
+    unsigned done = 0;
+
+    while (done < pages) {
+        unsigned count = pages - done < 64 ? pages - done : 64;
+        ssize_t n = map->sys->pread(map->sys, map->fd, entry,
+                                    count * sizeof(entry[0]),
+                                    (index + done) * sizeof(entry[0]));
+
+        if (n < 0 || (size_t)n != count * sizeof(entry[0])) {
+            return n < 0 ? n : -EIO;
+        }
+        for (unsigned i = 0; i < count; i++, done++) {
+            if (!(entry[i] & (MS_ABI_PAGEMAP_PRESENT |
+                              MS_ABI_PAGEMAP_SWAPPED))) {
+                return done;
+            }
+        }
+    }
+    return done;
+}
+
 int ms_pagemap_is_hole(const MsPagemap *map, const void *address)
 {
-    uint64_t entry;
-    uint64_t index = (uintptr_t)address >> MEMSCHED_PAGE_SHIFT;
-    ssize_t n = map->sys->pread(map->sys, map->fd, &entry, sizeof(entry),
-                                index * sizeof(entry));
+    int there = ms_pagemap_until_hole(map, address, 1);
 
-    if (n != sizeof(entry)) {
-        return n < 0 ? n : -EIO;
-    }
-    return !(entry & (MS_ABI_PAGEMAP_PRESENT | MS_ABI_PAGEMAP_SWAPPED));
+    return there < 0 ? there : !there;
 }
 
 int ms_pagemap_pfn(const MsPagemap *map, const void *address,

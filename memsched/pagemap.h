@@ -55,6 +55,13 @@ int ms_pagemap_zeros(const MsPagemap *map, const void *frame,
  */
 int ms_pagemap_is_huge(const MsPagemap *map, const void *frame);
 
+/*
+ * How many of @pages from @address on are there before the first hole.  A
+ * system call for each 64.  -errno.
+ */
+int ms_pagemap_until_hole(const MsPagemap *map, const void *address,
+                          unsigned pages);
+
 /* 1: nothing is there, no frame, no swapped page, no marker; 0; -errno. */
 int ms_pagemap_is_hole(const MsPagemap *map, const void *address);
 

@@ -18,10 +18,7 @@
 static MsLook look_at_member(MsProtect *protect, const MsMember *m,
                              unsigned page, char *buf)
 {
-    MemSchedRegion *region = protect->region;
-    const MsSys *sys = region->ms->sys;
-    char *address = ms_region_address(region, m->frame * MS_PAGESET_PAGES +
-                                      page);
+    uint64_t at = m->frame * MS_PAGESET_PAGES + page;
     bool gone;
 
     ms_lock(&protect->lock);
@@ -30,11 +27,7 @@ static MsLook look_at_member(MsProtect *protect, const MsMember *m,
     if (gone) {
         return MS_LOOK_GONE;
     }
-    /* A hole is not read: its fault would be served. */
-    if (ms_pagemap_is_hole(ms_pool_pagemap(region->ms->pool), address) != 0) {
-        return MS_LOOK_BROKEN;
-    }
-    if (sys->peek(sys, buf, address, PAGE) != (ssize_t)PAGE) {
+    if (ms_protect_peek(protect, at, 1, buf) != 1) {
         return MS_LOOK_BROKEN;
     }
     return ms_parity_best()->sum(buf, PAGE) == m->sum[page] ? MS_LOOK_RIGHT

@@ -250,16 +250,14 @@ static bool protect_pages(Look *look)
 /* What cannot be read is neither the same nor another. */
 static void compare(Look *look)
 {
-    const MsSys *sys = look->protect->region->ms->sys;
+    uint64_t first = look->frame * FRAME_PAGES;
     unsigned page, count, read;
-    ssize_t got;
 
     for (unsigned p = 0; ms_pageset_run(&look->want, p, &page, &count);
          p = page + count) {
         count = MIN(count, MS_PROTECT_CHUNK);
-        got = sys->peek(sys, look->work->data, look_address(look, page),
-                        count * PAGE);
-        read = got > 0 ? MIN(count, got / PAGE) : 0;
+        read = ms_protect_peek(look->protect, first + page, count,
+                               look->work->data);
         for (unsigned i = 0; i < read; i++) {
             bool same = ms_parity_best()->sum(look->work->data + i * PAGE,
                                               PAGE) == look->sum[page + i];

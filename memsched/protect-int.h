@@ -89,6 +89,15 @@ static inline char *ms_parity_address(const MsGroup *group, unsigned k,
 
 /* ---- protect-row.c ---- */
 
+/*
+ * Read pages of a guest by the kernel, up to the first that is broken, or a
+ * hole: a hole is not read, for its fault would be waited for, and whoever
+ * serves it may wait for rows.  How many were read.  A page that is discarded
+ * this very moment is waited for all the same.
+ */
+unsigned ms_protect_peek(MsProtect *protect, uint64_t page, unsigned count,
+                         void *buf);
+
 MsWork *ms_work_get(MsProtect *protect);
 void ms_work_put(MsProtect *protect, MsWork *work);
 void ms_work_free(MsWork *work);        /* NULL is fine */

@@ -162,17 +162,15 @@ static void add_run(Join *join, MsWork *work, const MsMember *member,
 static void add_pages(Join *join, MsWork *work, const MsMember *member,
                       const MsPageSet *set, MsPageSet *ret_added)
 {
-    const MsSys *sys = join->protect->region->ms->sys;
+    uint64_t first = join->frame * FRAME_PAGES;
     unsigned page, count, same;
-    ssize_t got;
 
     ms_pageset_clear(ret_added);
     for (unsigned p = 0; ms_pageset_run(set, p, &page, &count);
          p = page + count) {
         count = MIN(count, MS_PROTECT_CHUNK);
-        got = sys->peek(sys, work->data, guest_page(join, page),
-                        count * PAGE);
-        count = got > 0 ? MIN(count, got / PAGE) : 0;
+        count = ms_protect_peek(join->protect, first + page, count,
+                                work->data);
         same = same_run(join, work->data, page, count);
         add_run(join, work, member, page, same, ret_added);
         /* Over the one that is not, if there is one. */

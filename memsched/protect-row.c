@@ -173,6 +173,21 @@ void ms_rows_end_locked(MsProtect *protect, MsGroup *group,
     ms_cond_broadcast(&protect->cond);
 }
 
+/* ---- pages of guests ---- */
+
+unsigned ms_protect_peek(MsProtect *protect, uint64_t page, unsigned count,
+                         void *buf)
+{
+    MemSchedRegion *region = protect->region;
+    const MsSys *sys = region->ms->sys;
+    char *address = ms_region_address(region, page);
+    int there = ms_pagemap_until_hole(ms_pool_pagemap(region->ms->pool),
+                                      address, count);
+    ssize_t got = there > 0 ? sys->peek(sys, buf, address, there * PAGE) : 0;
+
+    return got > 0 ? got / PAGE : 0;
+}
+
 /* ---- parity frames ---- */
 
 /*
@@ -291,12 +306,9 @@ void ms_row_members(MsProtect *protect, const MsGroup *group, unsigned page,
 static bool read_member(MsProtect *protect, const MsMember *member,
                         unsigned page, char *buf)
 {
-    MemSchedRegion *region = protect->region;
-    const MsSys *sys = region->ms->sys;
     uint64_t at = member->frame * MS_PAGESET_PAGES + page;
 
-    return sys->peek(sys, buf, ms_region_address(region, at), PAGE) ==
-           (ssize_t)PAGE &&
+    return ms_protect_peek(protect, at, 1, buf) == 1 &&
            ms_parity_best()->sum(buf, PAGE) == member->sum[page];
 }
 
@@ -503,13 +515,12 @@ static void leave_run(MsProtect *protect, MsWork *work, MsMember *member,
                       MsPageSet *broken)
 {
     MemSchedRegion *region = protect->region;
-    const MsSys *sys = region->ms->sys;
-    uint64_t first = member->frame * MS_PAGESET_PAGES;
+    const MsPagemap *pagemap = ms_pool_pagemap(region->ms->pool);
+    uint64_t first = member->frame * MS_PAGESET_PAGES + page;
     unsigned done = 0;
 
     while (done < count) {
-        unsigned want = 0, read, right = 0;
-        ssize_t got = 0;
+        unsigned want = 0, read = 0, right = 0;
 
         /* Of those that are gone nothing is read: some are holes. */
         while (done + want < count &&
@@ -517,11 +528,8 @@ static void leave_run(MsProtect *protect, MsWork *work, MsMember *member,
             want++;
         }
         if (want > 0) {
-            got = sys->peek(sys, work->data,
-                            ms_region_address(region, first + page + done),
-                            want * PAGE);
+            read = ms_protect_peek(protect, first + done, want, work->data);
         }
-        read = got > 0 ? got / PAGE : 0;
         while (right < read &&
                ms_parity_best()->sum(work->data + right * PAGE, PAGE) ==
                member->sum[page + done + right]) {
@@ -532,7 +540,8 @@ static void leave_run(MsProtect *protect, MsWork *work, MsMember *member,
             done += right;
         }
         if (done < count && right == read && want > 0 && right < want &&
-            broken) {
+            broken && ms_pagemap_is_hole(pagemap, ms_region_address(
+                                         region, first + done)) == 0) {
             ms_pageset_add(broken, page + done, 1);
             done++;
         } else if (done < count) {

@@ -59,7 +59,7 @@ struct MsProtector {
     Pending *queue;             /* a ring */
     size_t first, count, size;
     /* the thread's own */
-    uint64_t next_ns;           /* no join before */
+    uint64_t next_ns;           /* no join before, whose it ever is */
     uint64_t scrub_ns;          /* the same of scrubbing */
     unsigned turn;
     MsCapture capture;
@@ -244,6 +244,22 @@ uint64_t ms_protect_leave_unit(MsProtect *protect, uint64_t page)
     return leave_unit(protect, page, NULL, &set);
 }
 
+/*
+ * What could not be read has stayed: broken, it is repaired in its stripe, and
+ * is not to be written to meanwhile.  Only this thread lets pages join.
+ */
+static bool is_in(MsProtect *protect, uint64_t page)
+{
+    MsMember *member;
+    bool in;
+
+    ms_lock(&protect->lock);
+    member = ms_stripes_member(&protect->stripes, page / FRAME_PAGES);
+    in = member && ms_pageset_has(&member->in, page % FRAME_PAGES);
+    ms_unlock(&protect->lock);
+    return in;
+}
+
 /* The region is entered. */
 static void serve_write(MemSchedRegion *region, uint64_t page)
 {
@@ -274,7 +290,8 @@ static void serve_write(MemSchedRegion *region, uint64_t page)
             note_heat(protect, frame, ms_protect_settings(client).cool_ms);
         }
     }
-    if (pages == 0 || !ms_pageset_has(&set, page % FRAME_PAGES)) {
+    if ((pages == 0 || !ms_pageset_has(&set, page % FRAME_PAGES)) &&
+        !(protect && is_in(protect, page))) {
         /* It has left by other ways: no writer waits for ever. */
         ms_protect_open(region, frame, &touched, true);
     }
@@ -423,29 +440,43 @@ static uint64_t join_client(MsProtector *t, MemSchedClient *client)
     return bytes;
 }
 
-/* One frame of one guest; when the next may come. */
-static void join_one(MsProtector *t)
+/*
+ * One frame of one guest whose time has come, or with @now of any; when the
+ * next may come.
+ */
+static void join_one(MsProtector *t, bool now)
 {
     MemSched *ms = t->ms;
-    uint64_t start_ns = ms->sys->now_ns(ms->sys), bytes = 0, rate = 1;
+    uint64_t start_ns = ms->sys->now_ns(ms->sys), bytes = 0;
+    uint64_t next_ns = start_ns + IDLE_NS;
     MemSchedClient **clients;
     size_t count;
 
     clients = ms_clients(ms, &count);
-    for (size_t i = 0; i < count && bytes == 0; i++) {
+    for (size_t i = 0; i < count; i++) {
         MemSchedClient *client = clients[(t->turn + i) % count];
+        uint64_t rate = ms_protect_settings(client).rate_bytes_per_s;
 
-        bytes = join_client(t, client);
-        rate = ms_protect_settings(client).rate_bytes_per_s;
+        if (now) {
+            client->join_ns = 0;
+        }
+        if (bytes == 0 && client->join_ns <= start_ns) {
+            bytes = join_client(t, client);
+            /* bytes is at most 2 MiB: no overflow. */
+            client->join_ns = bytes ? start_ns + bytes * 1000000000u /
+                                      MAX(rate, 1) : 0;
+        }
+        if (client->join_ns > 0) {
+            next_ns = MIN(next_ns, client->join_ns);
+        }
     }
     t->turn++;
     for (size_t i = 0; i < count; i++) {
         ms_client_unref(clients[i]);
     }
     g_free(clients);
-    /* bytes is at most 2 MiB: no overflow. */
-    t->next_ns = start_ns + (bytes ? bytes * 1000000000u / MAX(rate, 1)
-                                   : IDLE_NS);
+    /* After one of them the others are asked at once. */
+    t->next_ns = bytes && count > 1 ? start_ns : next_ns;
 }
 
 static bool any_protected(MemSched *ms)
@@ -476,11 +507,13 @@ static void *protector_thread(void *opaque)
             ms_cond_wait(&t->cond, &t->lock);
         } else if (t->kicked || (now_ns >= t->next_ns &&
                                  !(t->joined && now_ns >= t->scrub_ns))) {
-            t->scrub_ns = t->kicked ? 0 : t->scrub_ns;
+            bool now = t->kicked;
+
+            t->scrub_ns = now ? 0 : t->scrub_ns;
             t->kicked = false;
             t->joined = true;
             ms_unlock(&t->lock);
-            join_one(t);
+            join_one(t, now);
             ms_lock(&t->lock);
         } else if (now_ns >= t->scrub_ns) {
             t->joined = false;

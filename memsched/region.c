@@ -107,6 +107,23 @@ void ms_region_wait_lease_locked(MemSchedRegion *region, uint64_t frame)
     }
 }
 
+int ms_region_discard(const MemSchedRegion *region, char *address,
+                      uint64_t pages)
+{
+    const MsSys *sys = region->ms->sys;
+    size_t bytes = pages << MEMSCHED_PAGE_SHIFT;
+    int ret = -EACCES;
+
+    if (region->shared) {
+        ret = sys->madvise(sys, address, bytes, MADV_REMOVE);
+    }
+    /* A private mapping, of a file too: its pages are nobody else's. */
+    if (ret == -EACCES) {
+        ret = sys->madvise(sys, address, bytes, MADV_DONTNEED);
+    }
+    return ret;
+}
+
 void ms_region_wake(MemSchedRegion *region, uint64_t first, uint64_t count)
 {
     uint64_t end = first + count;

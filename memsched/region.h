@@ -105,6 +105,13 @@ static inline bool ms_region_is_leased(const MemSchedRegion *region,
  */
 void ms_region_wait_lease_locked(MemSchedRegion *region, uint64_t frame);
 
+/*
+ * The kernel forgets @pages pages at @address, also where a file has them.  0,
+ * or -errno of madvise().  The pages are in C, or nobody touches them.
+ */
+int ms_region_discard(const MemSchedRegion *region, char *address,
+                      uint64_t pages);
+
 /* Wake whoever touched pages [first, first + count); no lock held. */
 void ms_region_wake(MemSchedRegion *region, uint64_t first, uint64_t count);
 

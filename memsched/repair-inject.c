@@ -25,12 +25,15 @@
 /* The region is entered, the page R or G and in C. */
 static int inject(MemSchedRegion *region, uint64_t page)
 {
-    MemSched *ms = region->ms;
     char *address = ms_region_address(region, page);
-    int ret = ms->sys->madvise(ms->sys, address, PAGE, MADV_DONTNEED);
+    int ret = ms_region_discard(region, address, 1);
 
     if (ret == 0) {
-        ret = ms_uffd_poison(&region->client->uffd, address, 1, false);
+        /*
+         * Who has met the hole goes on at once: it may have the rows for
+         * which ms_torn_end() waits.
+         */
+        ret = ms_uffd_poison(&region->client->uffd, address, 1, true);
     }
     return ret;
 }
@@ -89,10 +92,16 @@ static int inject_page(MemSchedRegion *region, uint64_t page, bool covered)
         return -EAGAIN;
     }
     ret = inject(region, page);
-    ms_torn_end(region, &torn);
     if (ret < 0) {
         /* Its content is gone all the same: zeros, and lost. */
+        ms_lock(&region->lock);
+        ms_protect_dropped_locked(region, page);
+        ms_unlock(&region->lock);
         ms_repair_place_zeros(region, page);
+        ms_region_wake(region, page, 1);
+    }
+    ms_torn_end(region, &torn);
+    if (ret < 0) {
         ms_repair_end(region, page, MS_PAGE_POPULATED, MEMSCHED_PAGE_LOST);
         return ret;
     }

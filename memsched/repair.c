@@ -215,6 +215,12 @@ static Outcome take(MemSchedRegion *region, uint64_t page, MsAsk *ask,
                     ? MS_PAGE_TAKE_IN : MS_PAGE_TAKE_OUT, page, 1,
                     MEMSCHED_PAGE_TRANSIT);
     ms_unlock(&region->lock);
+    if (state != MEMSCHED_PAGE_POISONED && !is_broken(region, page)) {
+        /* Somebody has repaired it between the look and the lock. */
+        ms_repair_end(region, page, MS_PAGE_PUT_BACK, state);
+        ms_torn_cancel(region, &torn);
+        return WHOLE;
+    }
     /* A part of it is gone: no huge page any more. */
     ms_torn_end(region, &torn);
     *ret_state = state;
@@ -242,7 +248,7 @@ bool ms_repair_place(MemSchedRegion *region, uint64_t page,
     char *address = ms_region_address(region, page);
     MsMoveResult put;
 
-    ms->sys->madvise(ms->sys, address, PAGE, MADV_DONTNEED);
+    ms_region_discard(region, address, 1);
     for (unsigned tries = 0; tries < NOMEM_TRIES; tries++) {
         put = ms_uffd_copy(&region->client->uffd, address, content, 1, protect,
                            true);

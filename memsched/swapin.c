@@ -138,10 +138,14 @@ void ms_swapin_queue(MsSwapin *swapin, const MsSwapinTouch *touch)
 
     ms_lock(&swapin->lock);
     for (GList *i = swapin->queue.head; i && !queued; i = i->next) {
-        const MsSwapinTouch *other = i->data;
+        MsSwapinTouch *other = i->data;
 
-        /* One read wakes all who touch the page. */
-        queued = other->region == touch->region && other->page == touch->page;
+        /* One read wakes all who touch the page, by the best of rights. */
+        if (other->region == touch->region && other->page == touch->page) {
+            other->device |= touch->device;
+            other->grant_flags |= touch->grant_flags;
+            queued = true;
+        }
     }
     if (!queued) {
         MsSwapinTouch *copy = g_memdup2(touch, sizeof(*touch));

@@ -212,6 +212,7 @@ static MemSchedDisk *disk_of_or_new(BlockDriverState *bs)
 static void close_file(BlockDriverState *bs)
 {
     DiskFile **at, *file;
+    bool unused = true;
 
     if (!qatomic_read(&files.any)) {
         return;
@@ -229,8 +230,11 @@ static void close_file(BlockDriverState *bs)
     if (file) {
         /* Without its client the disk has gone with it. */
         if (memsched_instance_client()) {
-            memsched_disk_free(file->disk);
+            unused = memsched_disk_free(file->disk);
         }
+    }
+    /* Else it goes with the copy, which ends. */
+    if (file && unused) {
         if (file->fd >= 0) {
             qemu_close(file->fd);
         }

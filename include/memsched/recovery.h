@@ -170,10 +170,11 @@ MEMSCHED_API int memsched_disk_new(MemSchedClient *client,
 
 /*
  * Nothing is read from it any more: waits for reads that have not been
- * answered, unless the guest ends (memsched_client_ending()).  Freed with its
- * client at the latest.  NULL is fine.
+ * answered.  False: the guest ends (memsched_client_ending()) while there are
+ * some, whoever would answer them may be gone; @opaque stays until the client
+ * is freed, and the disk with it.  NULL is fine: true.
  */
-MEMSCHED_API void memsched_disk_free(MemSchedDisk *disk);
+MEMSCHED_API bool memsched_disk_free(MemSchedDisk *disk);
 
 /* Before a read is submitted: for memsched_disk_filled(). */
 MEMSCHED_API uint64_t memsched_disk_stamp(MemSchedDisk *disk);

@@ -108,7 +108,7 @@ void disk_kill(Disk *disk)
 void disk_free(Disk *disk, bool closed)
 {
     if (!closed) {
-        memsched_disk_free(disk->disk);
+        g_assert_true(memsched_disk_free(disk->disk));
     }
     if (disk->thread) {
         disk_kill(disk);

@@ -406,6 +406,36 @@ static void test_guest_that_ends_waits_for_no_disk(void)
     end(ms, guest, disk);
 }
 
+static void *let_go(void *opaque)
+{
+    return GINT_TO_POINTER(memsched_disk_free(opaque));
+}
+
+/* Who waits for a dead disk to let it go is told when the guest ends. */
+static void test_disk_that_never_answers_is_let_go(void)
+{
+    MemSched *ms = errors_start(POOL);
+    Guest *guest = new_guest(ms, "one", false);
+    Disk *disk = disk_new(guest, 512);
+    GThread *thread, *waiter;
+
+    protect(guest, MEMSCHED_SCHEME_NONE, true);
+    disk_fill(guest, disk, 0, 512, 0);
+    disk_wait(guest, 512);
+    disk_kill(disk);
+    errors_inject(guest, 7);
+    thread = g_thread_new("toucher", toucher, at(guest, 7));
+    wait_for(&disk->asked, 1);
+    waiter = g_thread_new("waiter", let_go, disk->disk);
+    g_usleep(20000);
+    memsched_client_ending(guest->client);
+    g_thread_join(thread);
+    g_assert_false(GPOINTER_TO_INT(g_thread_join(waiter)));
+    guest_free(guest);
+    disk_free(disk, true);
+    guest_stop(ms);
+}
+
 /* Its threads were killed: nobody will answer. */
 static void test_guest_that_never_answers_is_freed(void)
 {
@@ -569,6 +599,8 @@ int main(int argc, char **argv)
                     test_slow_disk_holds_up_nobody_else);
     g_test_add_func("/disk/guest-that-ends-waits-for-no-disk",
                     test_guest_that_ends_waits_for_no_disk);
+    g_test_add_func("/disk/disk-that-never-answers-is-let-go",
+                    test_disk_that_never_answers_is_let_go);
     g_test_add_func("/disk/guest-that-never-answers-is-freed",
                     test_guest_that_never_answers_is_freed);
     g_test_add_func("/disk/located-pages-cost-no-parity",

@@ -463,6 +463,106 @@ static void test_discarded_page_is_not_raised_from_the_dead(void)
     end(ms, guest);
 }
 
+/*
+ * Nor is it touched for the sake of another: its fault might have to wait for
+ * memory, and a repair waits for nobody.
+ */
+static void test_repair_touches_no_hole(void)
+{
+    MemSched *ms = errors_start(POOL);
+    Guest *guest = covered_guest(ms, false, MEMSCHED_SCHEME_PQ, 4);
+    uint64_t mate = row_mate(guest, 40, 0);
+
+    g_assert_cmpint(madvise(at(guest, 40), 4096, MADV_DONTNEED), ==, 0);
+    errors_inject(guest, mate);
+    guest_assert(guest, mate, 1, SEED);
+    g_assert_cmpint(ms_pagemap_is_hole(ms_pool_pagemap(ms->pool),
+                                       at(guest, 40)), ==, 1);
+    /* A write to another mate changes the row. */
+    guest_fill(guest, row_mate(guest, 40, 1), 1, 99);
+    g_assert_cmpint(ms_pagemap_is_hole(ms_pool_pagemap(ms->pool),
+                                       at(guest, 40)), ==, 1);
+    g_assert_true(guest_page_is_zero(guest, 40));
+    end(ms, guest);
+}
+
+static void *writer(void *opaque)
+{
+    guest_fill(opaque, 40, 1, 99);
+    return NULL;
+}
+
+/* A page that cannot be read now is not written to before it has left. */
+static void test_write_waits_for_what_cannot_be_read(void)
+{
+    MemSched *ms = errors_start(POOL);
+    Guest *guest = covered_guest(ms, false, MEMSCHED_SCHEME_P, 4);
+    MsProtect *p = ms_protect_of(guest->region);
+    GThread *thread;
+    bool in;
+
+    /* The kernel will not, though the CPU could. */
+    g_assert_cmpint(mprotect(at(guest, 40), 4096, PROT_WRITE), ==, 0);
+    thread = g_thread_new("writer", writer, guest);
+    g_usleep(50000);            /* it tries again and again meanwhile */
+    ms_lock(&p->lock);
+    in = ms_pageset_has(&ms_stripes_member(&p->stripes, 0)->in, 40);
+    ms_unlock(&p->lock);
+    g_assert_true(in);
+    guest_assert(guest, 40, 1, SEED);
+    g_assert_cmpint(mprotect(at(guest, 40), 4096, PROT_READ | PROT_WRITE), ==,
+                    0);
+    g_thread_join(thread);
+    guest_assert(guest, 40, 1, 99);
+    end(ms, guest);
+}
+
+/* One guest's rate is not another's. */
+static void test_slow_rate_holds_up_nobody_else(void)
+{
+    MemSched *ms = errors_start(POOL);
+    Guest *slow = guest_new(ms, "slow", 4 * MIB, 0), *fast;
+    MemSchedProtection protection = {
+        .scheme = MEMSCHED_SCHEME_P, .group_size = 4, .cool_ms = 1,
+        .rate_bytes_per_s = 1,
+    };
+    MemSchedMessage message = { "" };
+
+    guest_fill(slow, 0, 1024, SEED);
+    fast = new_guest(ms, true);
+    errors_protect(fast, MEMSCHED_SCHEME_P, 4);
+    g_assert_cmpint(memsched_protect(ms, "slow", &protection, &message), ==, 0);
+    errors_wait_covered(slow, 512);
+    guest_fill(fast, 0, PAGES, 99);
+    errors_wait_covered(fast, PAGES);
+    g_assert_cmpuint(errors_query(slow).covered_bytes, ==, 512 * 4096);
+    guest_free(slow);
+    end(ms, fast);
+}
+
+/* The file has what the mapping has lost: it must not come back. */
+static void test_lost_page_of_shared_ram_is_zeros(void)
+{
+    MemSched *ms = errors_start(POOL);
+    Guest *guest = guest_new_shared(ms, "one", 4 * MIB, 0);
+    unsigned lost = errors_lost;
+
+    if (guest == NULL) {
+        g_test_skip("this kernel moves no shared memory");
+        guest_stop(ms);
+        return;
+    }
+    guest_fill(guest, 0, 1024, SEED);
+    errors_inject(guest, 7);
+    g_assert_true(guest_page_is_zero(guest, 7));
+    g_assert_cmpuint(errors_lost, ==, lost + 1);
+    g_assert_cmpuint(errors_query(guest).lost_pages, ==, 1);
+    guest_assert(guest, 0, 7, SEED);
+    guest_assert(guest, 8, 1016, SEED);
+    guest_free(guest);
+    guest_stop(ms);
+}
+
 static void test_reset_forgets_errors(void)
 {
     MemSched *ms = errors_start(POOL);
@@ -640,6 +740,14 @@ int main(int argc, char **argv)
     g_test_add_func("/protect/given-page-is-dead", test_given_page);
     g_test_add_func("/protect/discarded-page-stays-dead",
                     test_discarded_page_is_not_raised_from_the_dead);
+    g_test_add_func("/protect/repair-touches-no-hole",
+                    test_repair_touches_no_hole);
+    g_test_add_func("/protect/write-waits-for-what-cannot-be-read",
+                    test_write_waits_for_what_cannot_be_read);
+    g_test_add_func("/protect/slow-rate-holds-up-nobody-else",
+                    test_slow_rate_holds_up_nobody_else);
+    g_test_add_func("/protect/lost-page-of-shared-ram",
+                    test_lost_page_of_shared_ram_is_zeros);
     g_test_add_func("/protect/reset-forgets-errors",
                     test_reset_forgets_errors);
     g_test_add_func("/protect/settings-change-cost-is-accounted",
