@@ -12,7 +12,7 @@
 
 #include "client.h"
 #include "errors.h"
-#include "protect.h"
+#include "protect-int.h"
 
 #define WAIT_US (20 * G_USEC_PER_SEC)
 
@@ -121,4 +121,25 @@ void errors_check(Guest *guest)
 
     g_assert_cmpstr(wrong, ==, NULL);
     guest_check(guest->ms);
+}
+
+uint64_t errors_row_mate(Guest *guest, uint64_t page, unsigned k)
+{
+    MsProtect *p = ms_protect_of(guest->region);
+    uint64_t mate = UINT64_MAX;
+    MsMember *m;
+
+    ms_lock(&p->lock);
+    m = ms_stripes_member(&p->stripes, page / 512);
+    for (unsigned s = 0; s < p->stripes.size && mate == UINT64_MAX; s++) {
+        MsMember *other = m->group->member[s];
+
+        if (other && other != m &&
+            ms_pageset_has(&other->in, page % 512) && k-- == 0) {
+            mate = other->frame * 512 + page % 512;
+        }
+    }
+    ms_unlock(&p->lock);
+    g_assert_cmpuint(mate, !=, UINT64_MAX);
+    return mate;
 }

@@ -28,6 +28,9 @@ void errors_inject(Guest *guest, uint64_t page);
 /* The page is broken, and nobody has told the library. */
 void errors_break(Guest *guest, uint64_t page);
 
+/* Another page of the same stripe: that of the k-th other member. */
+uint64_t errors_row_mate(Guest *guest, uint64_t page, unsigned k);
+
 /* Books, parity and checksums are right. */
 void errors_check(Guest *guest);
 

@@ -223,6 +223,26 @@ static void test_bad_ranges_are_refused(void)
     end(ms, guest);
 }
 
+/* One guest's rate is not another's. */
+static void test_slow_rate_holds_up_nobody_else(void)
+{
+    MemSched *ms = errors_start(64 * MIB);
+    Guest *slow = guest_new(ms, "slow", 4 * MIB, 0), *fast_one;
+    MemSchedProtection slowly = fast(MEMSCHED_SCHEME_P, false);
+
+    slowly.rate_bytes_per_s = 1;
+    guest_fill(slow, 0, 1024, SEED);
+    fast_one = new_guest(ms, true);
+    errors_protect(fast_one, MEMSCHED_SCHEME_P, 4);
+    protect(slow, &slowly);
+    errors_wait_covered(slow, 512);
+    guest_fill(fast_one, 0, PAGES, 99);
+    errors_wait_covered(fast_one, PAGES);
+    g_assert_cmpuint(errors_query(slow).covered_bytes, ==, FRAME);
+    guest_free(slow);
+    end(ms, fast_one);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -235,6 +255,8 @@ int main(int argc, char **argv)
                          test_ranges_are_left_out_and_come_back);
     g_test_add_func("/cover/map-changes", test_map_changes);
     g_test_add_func("/cover/disk-where-wanted", test_disk_where_it_is_wanted);
+    g_test_add_func("/cover/slow-rate-holds-up-nobody-else",
+                    test_slow_rate_holds_up_nobody_else);
     g_test_add_func("/cover/bad-ranges-are-refused",
                     test_bad_ranges_are_refused);
     return g_test_run();

@@ -51,28 +51,6 @@ static void end(MemSched *ms, Guest *guest)
     guest_stop(ms);
 }
 
-/* Another page of the same stripe: page i of the k-th other member. */
-static uint64_t row_mate(Guest *guest, uint64_t page, unsigned k)
-{
-    MsProtect *p = ms_protect_of(guest->region);
-    uint64_t mate = UINT64_MAX;
-    MsMember *m;
-
-    ms_lock(&p->lock);
-    m = ms_stripes_member(&p->stripes, page / 512);
-    for (unsigned s = 0; s < p->stripes.size && mate == UINT64_MAX; s++) {
-        MsMember *other = m->group->member[s];
-
-        if (other && other != m &&
-            ms_pageset_has(&other->in, page % 512) && k-- == 0) {
-            mate = other->frame * 512 + page % 512;
-        }
-    }
-    ms_unlock(&p->lock);
-    g_assert_cmpuint(mate, !=, UINT64_MAX);
-    return mate;
-}
-
 static bool is_in(Guest *guest, uint64_t page)
 {
     MsProtect *p = ms_protect_of(guest->region);
@@ -164,7 +142,7 @@ static void test_write_leaves_and_the_others_stay(gconstpointer opaque)
     const Case *c = opaque;
     MemSched *ms = errors_start(POOL);
     Guest *guest = covered_guest(ms, c->huge, c->scheme, c->group);
-    uint64_t mate = row_mate(guest, 100, 0);
+    uint64_t mate = errors_row_mate(guest, 100, 0);
 
     guest_fill(guest, 100, 1, 99);
     errors_inject(guest, mate);
@@ -185,7 +163,7 @@ static void test_two_errors_of_one_stripe(gconstpointer opaque)
     const Case *c = opaque;
     MemSched *ms = errors_start(POOL);
     Guest *guest = covered_guest(ms, c->huge, c->scheme, c->group);
-    uint64_t mate = row_mate(guest, 9, 1), from, other;
+    uint64_t mate = errors_row_mate(guest, 9, 1), from, other;
     unsigned lost = errors_lost, k = 0;
 
     errors_inject(guest, 9);
@@ -206,7 +184,7 @@ static void test_two_errors_of_one_stripe(gconstpointer opaque)
          */
         from = mate == 9 + 512 ? 9 + 1024 : 9 + 512;
         do {
-            other = row_mate(guest, from, k++);
+            other = errors_row_mate(guest, from, k++);
         } while (other == 9 || other == mate);
         errors_inject(guest, other);
         guest_assert(guest, other, 1, SEED);
@@ -218,7 +196,7 @@ static void test_three_errors_of_one_stripe_are_too_many(void)
 {
     MemSched *ms = errors_start(POOL);
     Guest *guest = covered_guest(ms, false, MEMSCHED_SCHEME_PQ, 8);
-    uint64_t a = row_mate(guest, 9, 0), b = row_mate(guest, 9, 1);
+    uint64_t a = errors_row_mate(guest, 9, 0), b = errors_row_mate(guest, 9, 1);
 
     errors_inject(guest, 9);
     errors_inject(guest, a);
@@ -364,7 +342,7 @@ static void test_error_in_parity(gconstpointer opaque)
     const Case *c = opaque;
     MemSched *ms = errors_start(POOL);
     Guest *guest = covered_guest(ms, c->huge, c->scheme, c->group);
-    uint64_t mate = row_mate(guest, 20, 0);
+    uint64_t mate = errors_row_mate(guest, 20, 0);
     char *address;
 
     break_parity(ms, guest, 20, 0);
@@ -399,7 +377,7 @@ static void test_captured_pages_leave_first(gconstpointer opaque)
     const Case *c = opaque;
     MemSched *ms = errors_start(POOL);
     Guest *guest = covered_guest(ms, c->huge, c->scheme, c->group);
-    uint64_t mate = row_mate(guest, 512, 0);
+    uint64_t mate = errors_row_mate(guest, 512, 0);
     MemSchedProtectionInfo info;
 
     guest_inflate(guest, 512, 512, true);
@@ -446,128 +424,11 @@ static void test_given_page(void)
     end(ms, guest);
 }
 
-/* Somebody discards a page behind our back: never again its old content. */
-static void test_discarded_page_is_not_raised_from_the_dead(void)
-{
-    MemSched *ms = errors_start(POOL);
-    Guest *guest = covered_guest(ms, false, MEMSCHED_SCHEME_P, 4);
-    uint64_t mate = row_mate(guest, 40, 0);
-
-    g_assert_cmpint(madvise(at(guest, 40), 4096, MADV_DONTNEED), ==, 0);
-    g_assert_true(guest_page_is_zero(guest, 40));
-    errors_inject(guest, 40);
-    g_assert_true(guest_page_is_zero(guest, 40));
-    errors_wait_covered(guest, PAGES - 1);
-    errors_inject(guest, mate);
-    guest_assert(guest, mate, 1, SEED);
-    end(ms, guest);
-}
-
-/*
- * Nor is it touched for the sake of another: its fault might have to wait for
- * memory, and a repair waits for nobody.
- */
-static void test_repair_touches_no_hole(void)
-{
-    MemSched *ms = errors_start(POOL);
-    Guest *guest = covered_guest(ms, false, MEMSCHED_SCHEME_PQ, 4);
-    uint64_t mate = row_mate(guest, 40, 0);
-
-    g_assert_cmpint(madvise(at(guest, 40), 4096, MADV_DONTNEED), ==, 0);
-    errors_inject(guest, mate);
-    guest_assert(guest, mate, 1, SEED);
-    g_assert_cmpint(ms_pagemap_is_hole(ms_pool_pagemap(ms->pool),
-                                       at(guest, 40)), ==, 1);
-    /* A write to another mate changes the row. */
-    guest_fill(guest, row_mate(guest, 40, 1), 1, 99);
-    g_assert_cmpint(ms_pagemap_is_hole(ms_pool_pagemap(ms->pool),
-                                       at(guest, 40)), ==, 1);
-    g_assert_true(guest_page_is_zero(guest, 40));
-    end(ms, guest);
-}
-
-static void *writer(void *opaque)
-{
-    guest_fill(opaque, 40, 1, 99);
-    return NULL;
-}
-
-/* A page that cannot be read now is not written to before it has left. */
-static void test_write_waits_for_what_cannot_be_read(void)
-{
-    MemSched *ms = errors_start(POOL);
-    Guest *guest = covered_guest(ms, false, MEMSCHED_SCHEME_P, 4);
-    MsProtect *p = ms_protect_of(guest->region);
-    GThread *thread;
-    bool in;
-
-    /* The kernel will not, though the CPU could. */
-    g_assert_cmpint(mprotect(at(guest, 40), 4096, PROT_WRITE), ==, 0);
-    thread = g_thread_new("writer", writer, guest);
-    g_usleep(50000);            /* it tries again and again meanwhile */
-    ms_lock(&p->lock);
-    in = ms_pageset_has(&ms_stripes_member(&p->stripes, 0)->in, 40);
-    ms_unlock(&p->lock);
-    g_assert_true(in);
-    guest_assert(guest, 40, 1, SEED);
-    g_assert_cmpint(mprotect(at(guest, 40), 4096, PROT_READ | PROT_WRITE), ==,
-                    0);
-    g_thread_join(thread);
-    guest_assert(guest, 40, 1, 99);
-    end(ms, guest);
-}
-
-/* One guest's rate is not another's. */
-static void test_slow_rate_holds_up_nobody_else(void)
-{
-    MemSched *ms = errors_start(POOL);
-    Guest *slow = guest_new(ms, "slow", 4 * MIB, 0), *fast;
-    MemSchedProtection protection = {
-        .scheme = MEMSCHED_SCHEME_P, .group_size = 4, .cool_ms = 1,
-        .rate_bytes_per_s = 1,
-    };
-    MemSchedMessage message = { "" };
-
-    guest_fill(slow, 0, 1024, SEED);
-    fast = new_guest(ms, true);
-    errors_protect(fast, MEMSCHED_SCHEME_P, 4);
-    g_assert_cmpint(memsched_protect(ms, "slow", &protection, &message), ==, 0);
-    errors_wait_covered(slow, 512);
-    guest_fill(fast, 0, PAGES, 99);
-    errors_wait_covered(fast, PAGES);
-    g_assert_cmpuint(errors_query(slow).covered_bytes, ==, 512 * 4096);
-    guest_free(slow);
-    end(ms, fast);
-}
-
-/* The file has what the mapping has lost: it must not come back. */
-static void test_lost_page_of_shared_ram_is_zeros(void)
-{
-    MemSched *ms = errors_start(POOL);
-    Guest *guest = guest_new_shared(ms, "one", 4 * MIB, 0);
-    unsigned lost = errors_lost;
-
-    if (guest == NULL) {
-        g_test_skip("this kernel moves no shared memory");
-        guest_stop(ms);
-        return;
-    }
-    guest_fill(guest, 0, 1024, SEED);
-    errors_inject(guest, 7);
-    g_assert_true(guest_page_is_zero(guest, 7));
-    g_assert_cmpuint(errors_lost, ==, lost + 1);
-    g_assert_cmpuint(errors_query(guest).lost_pages, ==, 1);
-    guest_assert(guest, 0, 7, SEED);
-    guest_assert(guest, 8, 1016, SEED);
-    guest_free(guest);
-    guest_stop(ms);
-}
-
 static void test_reset_forgets_errors(void)
 {
     MemSched *ms = errors_start(POOL);
     Guest *guest = covered_guest(ms, true, MEMSCHED_SCHEME_P, 4);
-    uint64_t mate = row_mate(guest, 9, 0);
+    uint64_t mate = errors_row_mate(guest, 9, 0);
     MemSchedProtectionInfo info;
 
     errors_inject(guest, 9);
@@ -584,7 +445,7 @@ static void test_reset_forgets_errors(void)
     guest_assert(guest, 9, 1, 1);
     /* And a region ends with some of both. */
     errors_inject(guest, 8);
-    errors_inject(guest, row_mate(guest, 8, 0));
+    errors_inject(guest, errors_row_mate(guest, 8, 0));
     g_assert_true(guest_page_is_zero(guest, 8));
     end(ms, guest);
 }
@@ -684,7 +545,7 @@ static void test_kernel_writes_to_a_protected_page(void)
 {
     MemSched *ms = errors_start(POOL);
     Guest *guest = covered_guest(ms, true, MEMSCHED_SCHEME_PQ, 4);
-    uint64_t mate = row_mate(guest, 33, 0);
+    uint64_t mate = errors_row_mate(guest, 33, 0);
     int fd = open("/dev/zero", O_RDONLY);
 
     g_assert_cmpint(read(fd, at(guest, 33), 4096), ==, 4096);
@@ -738,16 +599,6 @@ int main(int argc, char **argv)
     g_test_add_func("/protect/threads-share-a-repair",
                     test_threads_on_one_page_share_a_repair);
     g_test_add_func("/protect/given-page-is-dead", test_given_page);
-    g_test_add_func("/protect/discarded-page-stays-dead",
-                    test_discarded_page_is_not_raised_from_the_dead);
-    g_test_add_func("/protect/repair-touches-no-hole",
-                    test_repair_touches_no_hole);
-    g_test_add_func("/protect/write-waits-for-what-cannot-be-read",
-                    test_write_waits_for_what_cannot_be_read);
-    g_test_add_func("/protect/slow-rate-holds-up-nobody-else",
-                    test_slow_rate_holds_up_nobody_else);
-    g_test_add_func("/protect/lost-page-of-shared-ram",
-                    test_lost_page_of_shared_ram_is_zeros);
     g_test_add_func("/protect/reset-forgets-errors",
                     test_reset_forgets_errors);
     g_test_add_func("/protect/settings-change-cost-is-accounted",
