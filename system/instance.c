@@ -438,6 +438,22 @@ static void discard(uintptr_t start, uintptr_t end)
 }
 
 /*
+ * The same of constants, which are some forty mappings: one in their place.
+ * A process may have 65,530 (vm.max_map_count).
+ */
+static void discard_constants(uintptr_t start, uintptr_t end)
+{
+    start = (start + PAGE - 1) & ~(PAGE - 1);
+    end &= ~(PAGE - 1);
+    if (start < end &&
+        mmap((void *)start, end - start, PROT_READ,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) ==
+        MAP_FAILED) {
+        discard(start, end);
+    }
+}
+
+/*
  * Between the tables of constructors and the table for the loader lies
  * .data.rel.ro: constants with addresses in them, 12 MiB that only code of
  * the copy reads.  The loader and the destructors look at what is around it,
@@ -475,7 +491,7 @@ void instance_discard(QemuInstanceMain *entry)
         }
     }
     if (tables && relro_end) {
-        discard(tables, (uintptr_t)map->l_ld);
+        discard_constants(tables, (uintptr_t)map->l_ld);
         discard(relro_end + PAGE, data_end);
         discard(data_end + PAGE, end);
     }

@@ -123,13 +123,14 @@ class Process:
         return (self.path / 'log').read_text(errors='replace')
 
     def figures(self):
-        """Threads, descriptors, and memory of the process that no file
-        shares."""
+        """Threads, descriptors, mappings, and memory of the process that no
+        file shares."""
         proc = Path(f'/proc/{self.pid}')
         status = dict(line.split(':', 1) for line in
                       (proc / 'status').read_text().splitlines())
         return {'threads': int(status['Threads']),
                 'fds': len(list((proc / 'fd').iterdir())),
+                'maps': len((proc / 'maps').read_text().splitlines()),
                 'anon_kib': int(status['RssAnon'].split()[0])}
 
     def threads(self):
