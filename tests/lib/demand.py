@@ -9,8 +9,9 @@ GUEST_MIB, MIN_MIB = 512, 96
 POOL_MIB = len(NAMES) * GUEST_MIB * 60 // 100
 
 
-def new_process():
-    return Process(POOL_MIB, 'policy=idle-tax,interval=500')
+def new_process(more=''):
+    """@more: options of the scheduler, each after a comma."""
+    return Process(POOL_MIB, 'policy=idle-tax,interval=500' + more)
 
 
 def boot(process, tested_mib=0):
